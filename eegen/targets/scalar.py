@@ -1,0 +1,5 @@
+"""Portable C: every vector is one float, any compiler and machine will do."""
+
+from .base import Target
+
+TARGET = Target(name="scalar", isa="scalar", lanes=1, registers=16)
