@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil, inf
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,71 @@ class Target:
 
     def tile(self, vectors: int, k: int) -> Tile:
         """The tile for C = A·B with `vectors` registers across a row of C and inner size `k`."""
-        unroll = min(k, 4)
-        return self._best(vectors, unroll, range(1, 25), self._product_registers, self._product_cost)
+        high, panels = _cover(vectors, [*range(1, 10), 12, 14, 16, 24], self.product_cost)
+        panels = tuple(replace(panel, heights=_halving(panel.heights[0])) for panel in panels)
+        unroll = 4
+        while k > unroll and 2 * unroll * high * panels[0].vectors <= self.body_fmas:
+            unroll *= 2
+        return Tile(high, panels[0].vectors, min(unroll, k), panels[0].heights, panels)
 
     def outer_tile(self, m: int, vectors: int) -> Tile:
         """The tile for G = Aᵀ·B with `m` rows and `vectors` registers across a row of G."""
-        step = self.outer_step
-        rows = range(step, max(step, m) + 1, step)
-        tile = self._best(vectors, 1, rows, self._outer_registers, self._outer_cost)
-        return tile
-
-    @property
-    def outer_step(self) -> int:
-        """Rows of G come in multiples of this (a vector of A on Arm, half a transposed block elsewhere)."""
-        return 4
+        heights = [rows for rows in (4, 8, 12, 16) if rows < m + 4]
+        high, panels = min(
+            (_cover(vectors, [rows], self.outer_cost) for rows in heights),
+            key=lambda cover: sum(p.count * p.vectors * self.outer_cost(cover[0], p.vectors) for p in cover[1]),
+        )
+        return Tile(high, panels[0].vectors, 2, panels[0].heights, panels)
 
     def chains(self, rows: int, vectors: int) -> int:
         """Independent sums for each accumulator of a tile too small to hide the latency of an FMA."""
-        wanted = self.fma_latency * self.fma_ports
-        return min(4, 2 ** max(0, ceil(wanted / (rows * vectors)) - 1).bit_length()) if rows * vectors < wanted else 1
+        wanted = self.fma_latency * self.fma_ports / (rows * vectors)
+        return 1 if wanted <= 1 else 2 if wanted <= 2 else 4
+
+    def product_cost(self, rows: int, vectors: int) -> float:
+        """Cycles (instructions, on Arm) for each FMA of an inner step; infinite where the registers run out.
+
+        Resident are the accumulators and, on Arm, a vector of A for each row and two of B in flight; elsewhere the
+        vectors of B and one scalar of A.
+        """
+        fmas = rows * vectors
+        if self.lane_broadcast:
+            spare = self.registers - fmas - rows - min(vectors, 2)
+            return (fmas + rows / 4 + ceil(vectors / 2)) / fmas if spare >= 0 else inf
+        return self._cycles(rows, vectors)
+
+    def outer_cost(self, rows: int, vectors: int) -> float:
+        """The same for one row of A and B in a weight gradient, where neighbouring scalars of A are one load on Arm."""
+        fmas = rows * vectors
+        if self.lane_broadcast:
+            spare = self.registers - fmas - rows // 4 - vectors
+            return (fmas + ceil(rows / 8) + ceil(vectors / 2)) / fmas if spare >= 0 else inf
+        return self._cycles(rows, vectors)
+
+    def _cycles(self, rows: int, vectors: int) -> float:
+        fmas = rows * vectors
+        if fmas + vectors + 1 > self.registers:
+            return inf
+        latency = self.fma_latency / self.chains(rows, vectors)
+        return max(fmas / self.fma_ports, (rows + vectors) / self.load_ports, latency) / fmas + 0.01 * (
+            1 / rows + 1 / vectors
+        )
+
+
+def _cover(vectors: int, heights: list[int], cost: Callable[[int, int], float]) -> tuple[int, tuple[Panel, ...]]:
+    """The cheapest way to cover `vectors` columns: panels of one width and a narrower rest, each at its best height."""
+    best = {w: min((cost(rows, w), rows) for rows in heights) for w in range(1, min(vectors, 8) + 1)}
+
+    def total(wide: int) -> float:
+        full, rest = divmod(vectors, wide)
+        return full * wide * best[wide][0] + (rest * best[rest][0] if rest else 0)
+
+    wide = min(best, key=total)
+    full, rest = divmod(vectors, wide)
+    panels = [Panel(full, wide, (best[wide][1],))] + ([Panel(1, rest, (best[rest][1],))] if rest else [])
+    return best[wide][1], tuple(panels)
+
+
+def _halving(rows: int) -> tuple[int, ...]:
+    """`rows`, half of it, and so on down to 1: any count is reached in few tiles."""
+    return (rows,) if rows == 1 else (rows, *_halving((rows + 1) // 2))
