@@ -41,6 +41,12 @@ class Sme(Target):
         """Row tiles taken at once, largest first: four where an odd last column of tiles can use them."""
         return (4, 2, 1) if self.across(columns) % 2 else (2, 1)
 
+    def outer_heights(self, rows: int, columns: int) -> tuple[int, ...]:
+        """Those of `heights` that occur where `rows` rows are divided in whole units of the first."""
+        first, *rest = self.heights(columns)
+        whole, last = divmod(self.across(rows), first)
+        return ((first,) if whole else ()) + tuple(high for high in rest if last & high)
+
     def strips(self, high: int, columns: int) -> tuple[Strip, ...]:
         """How `high` row tiles cover the columns. A strip lower than `high` is repeated down."""
         across = self.across(columns)
@@ -54,17 +60,19 @@ class Sme(Target):
         return next(u for u in (self.za_unroll, 2, 1) if steps % u == 0)
 
     def tile(self, vectors: int, k: int) -> Tile:
-        """The main block of a product `vectors` Neon vectors wide, in rows and Neon vectors."""
+        """A product `vectors` Neon vectors wide, in rows and Neon vectors: rows taken at once, and the blocks across."""
         columns = vectors * self.lanes
         heights = self.heights(columns)
-        strips = self.strips(heights[0], columns)
         span = self.svl_lanes // self.lanes
         rows = tuple(high * self.svl_lanes for high in heights)
-        panels = tuple(Panel((s.stop - s.start) // s.wide, s.wide * span, rows) for s in strips)
-        return Tile(strips[0].tall * self.svl_lanes, strips[0].wide * span, self.unroll(k), rows, panels)
+        panels = tuple(
+            Panel((strip.stop - strip.start) // strip.wide, strip.wide * span, rows)
+            for strip in self.strips(heights[0], columns)
+        )
+        return Tile(rows[0], panels[0].vectors, self.unroll(k), rows, panels)
 
     def outer_tile(self, m: int, vectors: int) -> Tile:
-        """The same blocks; the first of `heights` is the unit of rows of G that threads divide."""
+        """The same blocks; `rows` is the unit in which threads divide the rows of G."""
         return self.tile(vectors, self.za_unroll)
 
 
