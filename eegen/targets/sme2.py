@@ -55,12 +55,16 @@ class Sme(Target):
         strips = (Strip(4 // wide, wide, 0, even), Strip(high, across % wide, even, across))
         return tuple(strip for strip in strips if strip.start < strip.stop)
 
+    def panel_floats(self, k: int, columns: int) -> int:
+        """Scratch that a product of inner size `k` needs for each thread, on 64 bytes."""
+        return self.heights(columns)[0] * self.svl_lanes * k
+
     def unroll(self, steps: int) -> int:
         """Unroll factor of an FMOPA loop of a known number of steps."""
         return next(u for u in (self.za_unroll, 2, 1) if steps % u == 0)
 
     def tile(self, vectors: int, k: int) -> Tile:
-        """A product `vectors` Neon vectors wide, in rows and Neon vectors: rows taken at once, and the blocks across."""
+        """For a product `vectors` Neon vectors wide: rows taken at once, and the blocks across."""
         columns = vectors * self.lanes
         heights = self.heights(columns)
         span = self.svl_lanes // self.lanes
