@@ -13,7 +13,9 @@ def backward(graph: Graph, loss: Value) -> dict[Value, list[Value]]:
         rule = OPS[value.op].derivative if value.op in OPS else None
         if value not in contributions or rule is None:
             continue
-        for operand, gradient in zip(value.inputs, rule(graph, value, total(graph, contributions[value])), strict=True):
+        whole = total(graph, contributions[value])
+        whole.label = whole.label or f"d_{value.label or value.op}"
+        for operand, gradient in zip(value.inputs, rule(graph, value, whole), strict=True):
             if gradient is not None:
                 contributions.setdefault(operand, []).append(gradient)
     return {parameter: contributions[parameter] for parameter in graph.parameters}

@@ -15,7 +15,7 @@ from typing import Any
 ORDER = {"param": 0, "pair": 1, "prefix": 2}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Value:
     """What one op gives: its shape (of one row, or of a parameter) and its row domain."""
 

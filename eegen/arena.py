@@ -1,0 +1,110 @@
+"""The one block of memory a model lives in: its header, field by field, for C and for NumPy alike.
+
+The host writes the sizes, asks `eegen_arena` to lay the block out, and finds every array by the byte offsets
+that this leaves in the header. No pointer is stored, so two processes can share the block.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_THREADS = 64
+
+
+class Field(NamedTuple):
+    name: str
+    type: str  # i8, u8, f8
+    about: str
+    length: int = 1
+
+
+class Array(NamedTuple):
+    """A region of the arena: `at_<name>` bytes in, `size` items (an expression over the header) of `type`."""
+
+    name: str
+    type: str  # f4, i4, i8, u8
+    size: str
+    about: str
+
+
+FIELDS = (
+    Field("documents", "i8", "documents in the data set"),
+    Field("positions", "i8", "positions in the data set"),
+    Field("nodes", "i8", "distinct prefixes in the data set"),
+    Field("batch", "i8", "documents a step"),
+    Field("longest", "i8", "most positions of a document"),
+    Field("chunk", "i8", "steps a call, at most"),
+    Field("threads", "i8", "threads that run a step together"),
+    Field("sharing", "i8", "1: equal prefixes share a row"),
+    Field("random", "i8", "1: documents by chance, 0: in file order"),
+    Field("rng", "u8", "state of the random stream"),
+    Field("cursor", "i8", "next document in file order"),
+    Field("step", "i8", "optimizer steps done"),
+    Field("beta1", "f8", ""),
+    Field("beta2", "f8", ""),
+    Field("eps", "f8", ""),
+    Field("weight_decay", "f8", ""),
+    Field("momentum", "f8", ""),
+    Field("clip", "f8", "largest global norm of the gradient, 0: any"),
+    Field("temperature", "f8", "of sampling"),
+    Field("yield", "i8", "address of a function that gives up the processor, or 0"),
+    Field("bytes", "i8", "size of the arena"),
+    Field("rows_most", "i8", "rows that the buffers hold"),
+    Field("keys", "i8", "entries a row in the lists of ancestors"),
+    Field("rows", "i8", "prefix rows of this batch"),
+    Field("pairs", "i8", "(token, position) rows of this batch"),
+    Field("count", "i8", "positions of this batch"),
+    Field("levels", "i8", "levels of this batch"),
+    Field("stamp", "i8", "number of this batch"),
+    Field("total_rows", "i8", "prefix rows of all batches so far"),
+    Field("total_pairs", "i8", "pair rows of all batches so far"),
+    Field("total_count", "i8", "positions of all batches so far"),
+    Field("ticks", "u8", "batch, forward, backward, update: clock ticks so far", 4),
+    Field("loss", "f8", "each thread's part of the loss of this batch", MAX_THREADS),
+    Field("arrived", "i8", "threads waiting at the barrier"),
+    Field("turn", "i8", "barriers passed"),
+)
+
+# `rows` here is rows_most, the 16 rows of slack included
+ARRAYS = (
+    Array("starts", "i8", "documents + 1", "first position of each document"),
+    Array("token", "i4", "positions", "what the model reads at a position"),
+    Array("target", "i4", "positions", "what it should say"),
+    Array("node", "i4", "positions", "the prefix that ends there"),
+    Array("chosen", "i4", "batch", "documents of this batch"),
+    Array("seen", "u8", "nodes", "stamp << 32 | row of each prefix"),
+    Array("pair_seen", "u8", "VOCAB * BLOCK", "stamp << 32 | row of each (token, position)"),
+    Array("level", "i8", "BLOCK + 1", "first row of each level"),
+    Array("last", "i4", "batch", "row of each document at the level before"),
+    Array("pair_token", "i4", "rows", "token of a pair row"),
+    Array("pair_position", "i4", "rows", "position of a pair row"),
+    Array("pair_of", "i4", "rows", "pair row of a prefix row"),
+    Array("depth", "i4", "rows", "position of a prefix row"),
+    Array("parent", "i4", "rows", "row of the prefix without its last token, -1 at the root"),
+    Array("first", "i4", "rows", "a position of the batch at this row"),
+    Array("count", "i4", "rows", "positions of the batch at this row"),
+    Array("next", "i4", "rows", "the next position at the same row, or -1"),
+    Array("target_of", "i4", "rows", "what a position of the batch should say"),
+    Array("ancestors_prefix", "i4", "rows * keys", "prefix rows of a row's ancestors, itself last and repeated"),
+    Array("ancestors_pair", "i4", "rows * keys", "the same as pair rows"),
+    Array("scratch", "f4", "SCRATCH * threads", "operands turned round, a part for each thread"),
+    Array("lr", "f4", "chunk", "learning rate of each step of a call"),
+    Array("losses", "f4", "chunk", "loss of each step of a call"),
+    Array("stream", "u8", "batch", "random stream of each sample"),
+    Array("text", "i4", "batch * (BLOCK + 1)", "sampled tokens, -1: to be drawn"),
+    Array("length", "i4", "batch", "tokens of each sample"),
+)
+
+HEADER_BYTES = 4096
+
+
+def header_dtype(slots: int, kernels: int) -> np.dtype:
+    """The header as NumPy sees it, for a plan of that many row-buffer slots and (profiled) kernels."""
+    names = [f.name for f in FIELDS] + [f"at_{a.name}" for a in ARRAYS] + ["at_slot", "kernel_ticks"]
+    formats: list[object] = [f.type if f.length == 1 else (f.type, f.length) for f in FIELDS]
+    formats += ["i8"] * len(ARRAYS) + [("i8", max(slots, 1)), ("u8", max(kernels, 1))]
+    dtype = np.dtype({"names": names, "formats": formats})
+    assert dtype.itemsize <= HEADER_BYTES * 4
+    return dtype

@@ -1,0 +1,529 @@
+"""From graph to schedule: parameter layout, fused kernels, row buffers and their lifetimes, barriers.
+
+The plan is what the templates print. It knows shapes, lanes and row domains, but no C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from eegen.autodiff import backward
+from eegen.config import BuildConfig
+from eegen.graph import Graph, Part, Value
+from eegen.kernels import Arg, Attention, Call, Kernel, Loss, Operand, Outer, Product, RowProgram, Step, Zero, attention
+from eegen.models import build_graph
+from eegen.ops import OPS
+from eegen.targets import TARGETS, Target
+
+
+def up(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Where one parameter lives: `rows` x `ld` floats at `offset`, both sides of a matrix padded to whole vectors.
+
+    `flipped`: the main copy (and its gradient and moments) is [in][out], not [out][in].
+    `twin`: offset of the other copy, among the twins, or -1. `segment`: padded length of one stacked part.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+    init: str
+    rows: int
+    ld: int
+    offset: int
+    flipped: bool
+    twin: int
+    segment: int
+
+    @property
+    def ident(self) -> str:
+        return self.name.replace(".", "_")
+
+    @property
+    def size(self) -> int:
+        return self.rows * self.ld
+
+    @property
+    def count(self) -> int:
+        return self.shape[0] * (self.shape[1] if len(self.shape) > 1 else 1)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A row buffer: `ld` floats for each row of its domain, kept in `slot` while it lives."""
+
+    name: str
+    domain: str
+    ld: int
+    slot: int = -1
+
+
+@dataclass
+class Plan:
+    """Everything the templates need."""
+
+    build: BuildConfig
+    target: Target
+    parameters: list[Parameter] = field(default_factory=list)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    slots: list[tuple[str, int]] = field(default_factory=list)  # (domain, ld)
+    kernels: list[Kernel] = field(default_factory=list)
+    forward: list[Call] = field(default_factory=list)
+    loss: Call | None = None
+    backward: list[Call] = field(default_factory=list)
+    logits: str = ""
+    matmul_weights: int = 0
+
+    @property
+    def weights(self) -> int:
+        """Floats of one copy of all parameters, padding included."""
+        return max(up(p.offset + p.size, 16) for p in self.parameters)
+
+    @property
+    def twins(self) -> int:
+        return max((up(p.twin + p.size, 16) for p in self.parameters if p.twin >= 0), default=0)
+
+    @property
+    def count(self) -> int:
+        """Trained numbers, padding not counted."""
+        return sum(p.count for p in self.parameters)
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """What the optimizer keeps beside every weight."""
+        return ("m", "v")
+
+    @property
+    def scratch(self) -> int:
+        """Floats that a product needs to turn a few rows of its operand round (SME)."""
+        widest = max(k.k for k in self.kernels if isinstance(k, Product))
+        return widest * 4 * self.target.svl_bits // 32 if self.target.svl_bits else 0
+
+    @property
+    def quads_isa(self) -> str:
+        """Whose vocabulary for four keys at once the attention kernels need, if any."""
+        needed = any(isinstance(k, Attention) and k.quads for k in self.kernels)
+        return ("neon" if self.target.lane_broadcast else self.target.isa) if needed else ""
+
+    @property
+    def ancestor_lists(self) -> tuple[str, ...]:
+        """The row domains whose ancestors are listed for each prefix row."""
+        args = [a.name for c in self.forward for a in c.args if a.name.startswith("ancestors_")]
+        return tuple(sorted({name.removeprefix("ancestors_") for name in args}))
+
+    def flops(self, positions: float) -> float:
+        """Model FLOPs of a step of that many positions, every one counted, shared or not."""
+        return 6 * self.matmul_weights * positions
+
+
+def make_plan(build: BuildConfig) -> Plan:
+    graph, logits = build_graph(build.model)
+    loss = graph.apply("cross_entropy", logits)
+    split = len(graph.values)
+    gradients = backward(graph, loss)
+    return Planner(build, graph, logits, gradients, split).plan
+
+
+class Planner:
+    """One pass over the graph's values in order, emitting calls; then buffers get slots, calls get barriers."""
+
+    def __init__(
+        self, build: BuildConfig, graph: Graph, logits: Value, gradients: dict[Value, list[Value]], split: int
+    ) -> None:
+        self.plan = Plan(build, TARGETS[build.target])
+        self.lanes = self.plan.target.lanes
+        self.unit = max(self.lanes, 4)
+        self.graph = graph
+        self.names: dict[Value, str] = {}
+        self.storage: dict[Value, Parameter] = {}
+        self.kernels: dict[Kernel, Kernel] = {}
+        self.uses: dict[Value, list[Value]] = {}
+        for value in graph.values:
+            for operand in value.inputs:
+                self.uses.setdefault(operand, []).append(value)
+        self.gradient_of = {term: parameter for parameter, terms in gradients.items() for term in terms}
+        self.started: set[Value] = set()  # parameters whose gradient holds something
+        self.program: list[Value] = []  # row ops waiting to become one row program
+        self.calls = self.plan.forward
+        self.lay_out_parameters()
+        self.fuse()
+        for i, value in enumerate(graph.values):
+            if i == split:
+                self.flush()
+                self.calls = self.plan.backward
+            self.emit(value)
+        self.flush()
+        self.plan.logits = self.names[logits]
+        self.plan.kernels = list(self.kernels.values())
+        self.assign_slots()
+        self.place_barriers()
+
+    # --- parameters ---------------------------------------------------------------------------
+
+    def lay_out_parameters(self) -> None:
+        offset = twin = 0
+        for value in self.graph.parameters:
+            uses = {use.op for use in self.uses.get(value, ())}
+            matrix = "linear" in uses
+            parts = value.attrs["parts"]
+            segment = value.shape[0] // len(parts)
+            if matrix:
+                segment = up(segment, self.unit)
+                out, inner = segment * len(parts), up(value.shape[1], self.unit)
+                self.plan.matmul_weights += value.shape[0] * value.shape[1]
+                flipped = "lookup" not in uses and out > inner
+            else:
+                *outer, last = value.shape
+                out, inner, flipped = (outer[0] if outer else 1), up(last, self.unit), False
+            rows, ld = (inner, out) if flipped else (out, inner)
+            parameter = Parameter(
+                value.label, value.shape, parts, value.attrs["init"], rows, ld, offset, flipped, twin if matrix else -1, segment
+            )
+            offset += up(rows * ld, 16)
+            twin += up(rows * ld, 16) if matrix else 0
+            self.plan.parameters.append(parameter)
+            self.storage[value] = parameter
+
+    # --- names and buffers ----------------------------------------------------------------------
+
+    def ld(self, value: Value) -> int:
+        *outer, last = value.shape
+        size = up(last, self.unit)
+        for extent in outer:
+            size *= extent
+        return size
+
+    def buffer(self, value: Value) -> Arg:
+        """The row buffer of a value, named after its label or its op."""
+        if value not in self.names:
+            name = stem = value.label or value.op
+            number = 1
+            while name in self.plan.buffers:
+                number += 1
+                name = f"{stem}{number}"
+            self.names[value] = name
+            self.plan.buffers[name] = Buffer(name, value.domain, self.ld(value))
+        return Arg("rows", self.names[value])
+
+    def kernel(self, kernel: Kernel) -> Kernel:
+        """The one printed for it: an equal kernel that exists, or this one with a name of its own."""
+        if kernel not in self.kernels:
+            taken = {k.name for k in self.kernels.values()}
+            name, number = kernel.stem, 1
+            while name in taken:
+                number += 1
+                name = f"{kernel.stem}_{number}"
+            self.kernels[kernel] = replace(kernel, name=name)
+        return self.kernels[kernel]
+
+    def call(self, kernel: Kernel, args: list[Arg], domain: str, writes: list[str], **flags: bool) -> None:
+        names = [a.name for a in args if a.space == "rows"]
+        reads = tuple(n for n in names if n not in writes)
+        self.calls.append(Call(self.kernel(kernel), tuple(args), domain, reads, tuple(writes), **flags))
+
+    def operand(self, value: Value, domain: str) -> tuple[Operand, list[Arg]]:
+        """How a kernel over rows of `domain` reads a value: a spread is read through its index."""
+        if value.op == "spread" and value not in self.names:
+            source = value.inputs[0]
+            return Operand("rows", self.ld(source), "pair_of"), [self.buffer(source), Arg("index", "pair_of")]
+        if value.domain == "param":
+            parameter = self.storage[value]
+            return Operand("weight", parameter.ld), [Arg("weight", parameter.ident)]
+        return Operand("rows", self.ld(value)), [self.buffer(value)]
+
+    # --- fusion -----------------------------------------------------------------------------------
+
+    def fuse(self) -> None:
+        """Chains of elementwise ops that follow a product alone become its epilogue.
+
+        `self.tail[value]` is the chain's last value, where the product is emitted; the others emit nothing.
+        """
+        self.chain: dict[Value, list[Value]] = {}
+        self.inside: set[Value] = set()
+        for value in self.graph.values:
+            if OPS.get(value.op) is None or OPS[value.op].kind != "product":
+                continue
+            chain = [value]
+            while True:
+                uses = self.uses.get(chain[-1], [])
+                if len(uses) != 1 or uses[0].op not in OPS or OPS[uses[0].op].kind != "elementwise":
+                    break
+                if uses[0].domain != value.domain or uses[0] in self.chain or uses[0].inputs.count(chain[-1]) != 1:
+                    break
+                chain.append(uses[0])
+            if any(link in self.inside for link in chain[1:]):
+                chain = chain[:1]
+            self.chain[chain[-1]] = chain
+            self.inside.update(chain)
+
+    # --- emission -----------------------------------------------------------------------------------
+
+    def emit(self, value: Value) -> None:
+        if value.op == "parameter" or value.op not in OPS:
+            return
+        kind = OPS[value.op].kind
+        if value in self.chain:
+            self.flush()
+            self.emit_product(value)
+        elif value in self.inside or kind in ("constant", "loss"):
+            return
+        elif kind in ("row", "elementwise", "sink", "collect"):
+            self.emit_row(value)
+        else:
+            self.flush()
+            getattr(self, f"emit_{kind}")(value)
+
+    def emit_product(self, last: Value) -> None:
+        chain = self.chain[last]
+        value = chain[0]
+        x, weight = value.inputs
+        parameter = self.storage[weight]
+        steps, extra = [], []
+        for i, (before, link) in enumerate(zip(chain, chain[1:], strict=False)):
+            others = [v for v in link.inputs if v is not before]
+            operand, args = self.operand(others[0], last.domain) if others else (None, [])
+            # The accumulator is the first source unless the op takes it second.
+            steps.append(Step(link.op if link.inputs[0] is before else link.op + "_swapped", (i - 1,), operand))
+            extra += args
+        forward = value.op == "linear"
+        n = self.ld(value)
+        k = x.width if len(x.shape) == 1 and not self.plan.target.lane_broadcast else self.ld(x)
+        kernel = Product(
+            self.plan.target.product_template,
+            f"{self.stem(weight)}_{'forward' if forward else 'backward'}",
+            k,
+            n,
+            self.ld(x),
+            n,
+            n,
+            self.plan.target.tile(n // self.lanes, k),
+            tuple(steps),
+            "z_" if self.plan.target.svl_bits else "v_",
+        )
+        copy = Arg("weight" if parameter.flipped == forward else "twin", parameter.ident)
+        out = self.buffer(last)
+        args = [self.read(x), copy, out, *extra]
+        self.call(kernel, args, last.domain, [out.name])
+
+    def read(self, value: Value) -> Arg:
+        """A value as a whole matrix; a spread is written out first."""
+        if value.op == "spread" and value not in self.names:
+            operand, args = self.operand(value, value.domain)
+            out = self.buffer(value)
+            steps = (Step("load", (), operand), Step("store", (0,), Operand("rows", self.ld(value))))
+            kernel = RowProgram("kernels/rows.c.j2", "rows_spread", value.width, self.ld(value) // self.lanes, steps)
+            self.call(kernel, [*args, out], value.domain, [out.name], across=True)
+        return self.buffer(value)
+
+    def stem(self, parameter: Value) -> str:
+        return parameter.label.split(".")[-1]
+
+    def emit_outer(self, value: Value) -> None:
+        dy, x = value.inputs
+        weight = self.gradient_of[value]
+        parameter = self.storage[weight]
+        a, b = (x, dy) if parameter.flipped else (dy, x)
+        m, n = self.ld(a), self.ld(b)
+        kernel = Outer(
+            self.plan.target.outer_template,
+            f"{self.stem(weight)}_gradient",
+            m,
+            n,
+            m,
+            n,
+            self.plan.target.outer_tile(m, n // self.lanes),
+        )
+        if weight in self.started:
+            raise NotImplementedError(f"two products make the gradient of {weight.label}")
+        self.started.add(weight)
+        args = [self.read(a), self.read(b), Arg("gradient", parameter.ident)]
+        self.call(kernel, args, dy.domain, ["gradient " + parameter.ident], across=True)
+
+    def attention_kernel(self, qkv: Value, heads: int, backward: bool) -> Attention:
+        width = qkv.shape[-1]
+        return attention(heads, width // heads, up(width, self.unit), self.plan.target, backward)
+
+    def probabilities(self, value: Value) -> Arg:
+        """The buffer the forward pass of an attention leaves to its derivative: [keys][heads] for each row."""
+        name = f"probs_{self.buffer(value).name}"
+        if name not in self.plan.buffers:
+            kernel = self.attention_kernel(value.inputs[0], value.attrs["heads"], False)
+            self.plan.buffers[name] = Buffer(name, "keys", kernel.prob_heads)
+        return Arg("rows", name)
+
+    def emit_attention(self, value: Value) -> None:
+        (qkv,) = value.inputs
+        kernel = self.attention_kernel(qkv, value.attrs["heads"], False)
+        out, probs = self.buffer(value), self.probabilities(value)
+        args = [self.read(qkv), Arg("index", f"ancestors_{qkv.domain}"), probs, out]
+        self.call(kernel, args, value.domain, [out.name, probs.name], across=True)
+
+    def emit_attention_grad(self, value: Value) -> None:
+        dy, qkv, forward = value.inputs
+        kernel = self.attention_kernel(qkv, value.attrs["heads"], True)
+        out = self.buffer(value)
+        self.zero(out, value)
+        args = [self.buffer(qkv), Arg("index", f"ancestors_{qkv.domain}"), self.probabilities(forward)]
+        args += [self.read(dy), out]
+        self.call(kernel, args, "groups", [out.name], across=True)
+
+    def emit_loss_grad(self, value: Value) -> None:
+        """The loss kernel turns logits into their gradient in place, at the end of the forward pass."""
+        logits = value.inputs[1]
+        self.names[value] = self.names[logits]
+        kernel = Loss("kernels/loss.c.j2", "loss", logits.width, self.ld(logits))
+        name = self.names[logits]
+        self.plan.loss = Call(self.kernel(kernel), (Arg("rows", name),), logits.domain, (), (name,))
+
+    def zero(self, arg: Arg, value: Value) -> None:
+        self.call(Zero("kernels/zero.c.j2", "clear", self.ld(value)), [arg], value.domain, [arg.name])
+
+    # --- row programs -----------------------------------------------------------------------------
+
+    def emit_row(self, value: Value) -> None:
+        """Collect row ops over the same rows and width; anything else ends the program."""
+        if value.op == "spread":
+            return
+        if self.program:
+            head = self.program[0]
+            if self.rows_of(head) != self.rows_of(value) or self.row_width(head) != self.row_width(value):
+                self.flush()
+        self.program.append(value)
+
+    def rows_of(self, value: Value) -> str:
+        """The domain a row op walks over: that of what it reads where it is a sum over rows."""
+        return value.inputs[0].domain if OPS[value.op].kind in ("sink", "collect") else value.domain
+
+    def row_width(self, value: Value) -> int:
+        source = value.inputs[0] if OPS[value.op].kind in ("sink", "collect") else value
+        return self.ld(source)
+
+    def flush(self) -> None:
+        """Print the waiting row ops as one kernel."""
+        values, self.program = self.program, []
+        if not values:
+            return
+        domain, width = self.rows_of(values[0]), self.row_width(values[0])
+        steps: list[Step] = []
+        args: list[Arg] = []
+        number: dict[Value, int] = {}
+        writes: list[str] = []
+        across = serial = False
+
+        def source(operand: Value) -> int:
+            nonlocal across
+            if operand not in number:
+                where, more = self.operand(operand, domain)
+                across |= bool(where.index)
+                args.extend(more)
+                steps.append(Step("load", (), where))
+                number[operand] = len(steps) - 1
+            return number[operand]
+
+        for value in values:
+            kind = OPS[value.op].kind
+            if kind == "collect":
+                out = self.buffer(value)
+                self.zero(out, value)
+                where = Operand("rows", self.ld(value), "pair_of")
+                steps.append(Step("accumulate", (source(value.inputs[0]),), where))
+                args += [out, Arg("index", "pair_of")]
+                writes.append(out.name)
+                serial = across = True
+            elif kind == "sink":
+                weight = self.gradient_of[value]
+                parameter = self.storage[weight]
+                self.clear_gradient(weight)
+                index = f"pair_{value.attrs['by']}" if value.op == "lookup_grad" else ""
+                origin = source(value.inputs[0])
+                steps.append(Step("accumulate", (origin,), Operand("gradient", parameter.ld, index)))
+                args.append(Arg("gradient", parameter.ident))
+                if index:
+                    args.append(Arg("index", index))
+                writes.append("gradient " + parameter.ident)
+                serial = True
+            elif value.op == "lookup":
+                parameter = self.storage[value.inputs[0]]
+                index = f"pair_{value.attrs['by']}"
+                args += [Arg("weight", parameter.ident), Arg("index", index)]
+                steps.append(Step("load", (), Operand("weight", parameter.ld, index)))
+                number[value] = len(steps) - 1
+            else:
+                sources = tuple(source(v) for v in value.inputs)
+                steps.append(Step(value.op, sources))
+                number[value] = len(steps) - 1
+            outside = [u for u in self.uses.get(value, ()) if u not in values or OPS[u.op].kind == "outer"]
+            if value in number and outside:
+                out = self.buffer(value)
+                args.append(out)
+                writes.append(out.name)
+                steps.append(Step("store", (number[value],), Operand("rows", self.ld(value))))
+        labels = [v.op for v in values if v.op != "spread"]
+        stem = "_".join(dict.fromkeys(labels)) if len(set(labels)) <= 2 else f"{labels[0]}_to_{labels[-1]}"
+        true = values[0].inputs[0].width if OPS[values[0].op].kind in ("sink", "collect") else values[0].width
+        kernel = RowProgram("kernels/rows.c.j2", f"rows_{stem}", true, width // self.lanes, tuple(steps))
+        self.call(kernel, args, domain, writes, across=across, serial=serial)
+
+    def clear_gradient(self, weight: Value) -> None:
+        """Sums into a gradient start from zero, unless a product has written it already."""
+        if weight in self.started:
+            return
+        self.started.add(weight)
+        parameter = self.storage[weight]
+        kernel = Zero("kernels/zero.c.j2", "clear", parameter.ld)
+        arg = Arg("gradient", parameter.ident)
+        self.call(kernel, [arg], str(parameter.rows), ["gradient " + parameter.ident], serial=True)
+
+    # --- buffers and barriers -----------------------------------------------------------------------
+
+    def assign_slots(self) -> None:
+        """Give every row buffer a slot; one whose last reader has run is free for the next of its size."""
+        calls = self.plan.forward + self.plan.backward
+        last: dict[str, int] = {}
+        for i, call in enumerate(calls):
+            for name in (*call.reads, *call.writes):
+                last[name] = i
+        last[self.plan.logits] = len(calls)
+        free: list[int] = []
+        for i, call in enumerate(calls):
+            for name in call.writes:
+                buffer = self.plan.buffers.get(name)
+                if buffer is None or buffer.slot >= 0:
+                    continue
+                shape = (buffer.domain, buffer.ld)
+                slot = next((s for s in free if self.plan.slots[s] == shape), -1)
+                if slot < 0:
+                    slot = len(self.plan.slots)
+                    self.plan.slots.append(shape)
+                else:
+                    free.remove(slot)
+                self.plan.buffers[name] = replace(buffer, slot=slot)
+            for name in {*call.reads, *call.writes}:
+                buffer = self.plan.buffers.get(name)
+                if buffer is not None and last[name] == i:
+                    free.append(buffer.slot)
+
+    def place_barriers(self) -> None:
+        """A call waits for the others where it meets memory that another thread may be using since the last wait."""
+        for calls in (self.plan.forward, self.plan.backward):
+            since: list[Call] = []
+            for call in calls:
+                if any(self.conflict(earlier, call) for earlier in since):
+                    call.barrier = True
+                    since = []
+                since.append(call)
+
+    def memory(self, names: tuple[str, ...]) -> set[object]:
+        return {self.plan.buffers[n].slot if n in self.plan.buffers else n for n in names}
+
+    def conflict(self, one: Call, two: Call) -> bool:
+        shared = self.memory(one.writes) & self.memory(two.reads + two.writes)
+        shared |= self.memory(one.reads) & self.memory(two.writes)
+        if not shared or (one.serial and two.serial):
+            return False
+        same = one.domain == two.domain and not (one.across or two.across or one.serial or two.serial)
+        return not same
