@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
+
+SECOND_PANEL = 1.1  # what a column costs in a panel of another width, which is more code for less use
 
 
 @dataclass(frozen=True)
@@ -65,21 +67,31 @@ class Target:
 
     def tile(self, vectors: int, k: int) -> Tile:
         """The tile for C = A·B with `vectors` registers across a row of C and inner size `k`."""
-        high, panels = _cover(vectors, [*range(1, 10), 12, 14, 16, 24], self.product_cost)
+        panels = _cover(vectors, range(1, 13), self.product_cost)
         panels = tuple(replace(panel, heights=_halving(panel.heights[0])) for panel in panels)
         unroll = 4
-        while k > unroll and 2 * unroll * high * panels[0].vectors <= self.body_fmas:
+        while 2 * unroll < k and 2 * unroll * panels[0].heights[0] * panels[0].vectors <= self.body_fmas:
             unroll *= 2
-        return Tile(high, panels[0].vectors, min(unroll, k), panels[0].heights, panels)
+        return Tile(panels[0].heights[0], panels[0].vectors, min(unroll, k), panels[0].heights, panels)
 
-    def outer_tile(self, m: int, vectors: int) -> Tile:
-        """The tile for G = Aᵀ·B with `m` rows and `vectors` registers across a row of G."""
-        heights = [rows for rows in (4, 8, 12, 16) if rows < m + 4]
-        high, panels = min(
-            (_cover(vectors, [rows], self.outer_cost) for rows in heights),
-            key=lambda cover: sum(p.count * p.vectors * self.outer_cost(cover[0], p.vectors) for p in cover[1]),
-        )
-        return Tile(high, panels[0].vectors, 2, panels[0].heights, panels)
+    def outer_tile(self, m: int, vectors: int, multiple: int = 2) -> Tile:
+        """The tile for G = Aᵀ·B with `m` rows and `vectors` registers across a row of G.
+
+        All panels have one height, a multiple of `multiple` (4 on Arm at least: a vector of A is four rows of G).
+        """
+        step = max(multiple, 4 if self.lane_broadcast else 1)
+        covers = [_cover(vectors, [rows], self.outer_cost) for rows in range(step, 17, step) if rows < m + step]
+
+        def total(panels: tuple[Panel, ...]) -> float:
+            full, short = divmod(m, panels[0].heights[0])
+            return sum(
+                panel.count * panel.vectors * rows * self.outer_cost(rows, panel.vectors)
+                for panel in panels
+                for rows in [panels[0].heights[0]] * full + [short] * (short > 0)
+            )
+
+        panels = min(covers, key=total)
+        return Tile(panels[0].heights[0], panels[0].vectors, 2, panels[0].heights, panels)
 
     def chains(self, rows: int, vectors: int) -> int:
         """Independent sums for each accumulator of a tile too small to hide the latency of an FMA."""
@@ -107,27 +119,26 @@ class Target:
         return self._cycles(rows, vectors)
 
     def _cycles(self, rows: int, vectors: int) -> float:
-        fmas = rows * vectors
-        if fmas + vectors + 1 > self.registers:
+        """The ports' and the latency's limits; a load costs a fifth of an FMA's slot even where ports are free (measured)."""
+        fmas, loads = rows * vectors, rows + vectors
+        if fmas + vectors + 1 > self.registers or vectors > 4:
             return inf
-        latency = self.fma_latency / self.chains(rows, vectors)
-        return max(fmas / self.fma_ports, (rows + vectors) / self.load_ports, latency) / fmas + 0.01 * (
-            1 / rows + 1 / vectors
-        )
+        latency = (self.fma_latency + 0.5) / self.chains(rows, vectors)
+        return max(fmas / self.fma_ports, loads / self.load_ports, latency) / fmas * (1 + 0.2 * loads / fmas)
 
 
-def _cover(vectors: int, heights: list[int], cost: Callable[[int, int], float]) -> tuple[int, tuple[Panel, ...]]:
+def _cover(vectors: int, heights: Sequence[int], cost: Callable[[int, int], float]) -> tuple[Panel, ...]:
     """The cheapest way to cover `vectors` columns: panels of one width and a narrower rest, each at its best height."""
     best = {w: min((cost(rows, w), rows) for rows in heights) for w in range(1, min(vectors, 8) + 1)}
 
     def total(wide: int) -> float:
         full, rest = divmod(vectors, wide)
-        return full * wide * best[wide][0] + (rest * best[rest][0] if rest else 0)
+        return full * wide * best[wide][0] + (rest * best[rest][0] * SECOND_PANEL if rest else 0)
 
     wide = min(best, key=total)
     full, rest = divmod(vectors, wide)
-    panels = [Panel(full, wide, (best[wide][1],))] + ([Panel(1, rest, (best[rest][1],))] if rest else [])
-    return best[wide][1], tuple(panels)
+    narrow = (Panel(1, rest, (best[rest][1],)),) if rest else ()
+    return (Panel(full, wide, (best[wide][1],)), *narrow)
 
 
 def _halving(rows: int) -> tuple[int, ...]:
