@@ -45,7 +45,8 @@ class Target:
 
     The machine model is `fma_latency` cycles for a chain of FMAs, `fma_ports` of them and `load_ports` loads a
     cycle. Where `lane_broadcast` is set (Arm), a scalar of A is a lane of a vector loaded once for several steps
-    and neighbouring loads pair up, and what is minimised is executed instructions.
+    and neighbouring loads pair up, and what is minimised is executed instructions. `fixed_tile` is for a target
+    whose registers are the compiler's business.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Target:
     fma_ports: int = 2
     load_ports: int = 2
     body_fmas: int = 128
+    fixed_tile: tuple[int, int] | None = None
 
     def tile(self, vectors: int, k: int) -> Tile:
         """The tile for C = A·B with `vectors` registers across a row of C and inner size `k`."""
@@ -121,6 +123,9 @@ class Target:
     def _cycles(self, rows: int, vectors: int) -> float:
         """The ports' and the latency's limits; a load costs a fifth of an FMA's slot even where ports are free (measured)."""
         fmas, loads = rows * vectors, rows + vectors
+        if self.fixed_tile:
+            high, wide = self.fixed_tile
+            return 1 / vectors if rows <= high and vectors <= wide else inf
         if fmas + vectors + 1 > self.registers or vectors > 4:
             return inf
         latency = (self.fma_latency + 0.5) / self.chains(rows, vectors)
@@ -129,7 +134,7 @@ class Target:
 
 def _cover(vectors: int, heights: Sequence[int], cost: Callable[[int, int], float]) -> tuple[Panel, ...]:
     """The cheapest way to cover `vectors` columns: panels of one width and a narrower rest, each at its best height."""
-    best = {w: min((cost(rows, w), rows) for rows in heights) for w in range(1, min(vectors, 8) + 1)}
+    best = {w: min((cost(rows, w), rows) for rows in heights) for w in range(1, min(vectors, 16) + 1)}
 
     def total(wide: int) -> float:
         full, rest = divmod(vectors, wide)

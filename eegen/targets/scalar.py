@@ -2,4 +2,4 @@
 
 from .base import Target
 
-TARGET = Target(name="scalar", isa="scalar", lanes=1, registers=16)
+TARGET = Target(name="scalar", isa="scalar", lanes=1, registers=16, fixed_tile=(2, 16), body_fmas=64)
