@@ -79,13 +79,17 @@ class Product(Kernel):
 
 @dataclass(frozen=True)
 class Outer(Kernel):
-    """G[m][n] = sum over rows of A[row][m] · B[row][n]: the gradient of a matrix."""
+    """G[m][n] = sum over rows of A[row][m] · B[row][n]: the gradient of a matrix.
+
+    `fused`: the optimizer takes each tile of it out of the registers, and G is written only when asked for.
+    """
 
     m: int
     n: int
     lda: int
     ldb: int
     tile: Tile
+    fused: bool = False
     name: str = field(default="", compare=False)
 
     @property

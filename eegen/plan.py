@@ -13,7 +13,7 @@ from eegen.graph import Graph, Part, Value
 from eegen.kernels import Arg, Attention, Call, Kernel, Loss, Operand, Outer, Product, RowProgram, Step, Zero, attention
 from eegen.models import build_graph
 from eegen.ops import OPS
-from eegen.targets import TARGETS, Target
+from eegen.targets import TARGETS, Target, with_vectors
 
 
 def up(n: int, unit: int) -> int:
@@ -38,6 +38,7 @@ class Parameter:
     flipped: bool
     twin: int
     segment: int
+    fused: bool = False  # updated where its gradient is made
 
     @property
     def ident(self) -> str:
@@ -98,10 +99,29 @@ class Plan:
         return ("m", "v")
 
     @property
+    def loose(self) -> list[tuple[int, int]]:
+        """The ranges of the weights that are updated from a gradient in memory."""
+        ranges: list[tuple[int, int]] = []
+        for p in self.parameters:
+            end = up(p.offset + p.size, 16)
+            if p.fused:
+                continue
+            if ranges and ranges[-1][1] == p.offset:
+                ranges[-1] = (ranges[-1][0], end)
+            else:
+                ranges.append((p.offset, end))
+        return ranges
+
+    @property
+    def loose_matrices(self) -> list[Parameter]:
+        return [p for p in self.parameters if p.twin >= 0 and not p.fused]
+
+    @property
     def scratch(self) -> int:
         """Floats that a product needs to turn a few rows of its operand round (SME)."""
-        widest = max(k.k for k in self.kernels if isinstance(k, Product))
-        return widest * 4 * self.target.svl_bits // 32 if self.target.svl_bits else 0
+        if not self.target.svl_bits:
+            return 0
+        return max(self.target.panel_floats(k.k, k.n) for k in self.kernels if isinstance(k, Product))
 
     @property
     def quads_isa(self) -> str:
@@ -134,7 +154,7 @@ class Planner:
     def __init__(
         self, build: BuildConfig, graph: Graph, logits: Value, gradients: dict[Value, list[Value]], split: int
     ) -> None:
-        self.plan = Plan(build, TARGETS[build.target])
+        self.plan = Plan(build, with_vectors(TARGETS[build.target], build.svl_bits))
         self.lanes = self.plan.target.lanes
         self.unit = max(self.lanes, 4)
         self.graph = graph
@@ -145,8 +165,11 @@ class Planner:
         for value in graph.values:
             for operand in value.inputs:
                 self.uses.setdefault(operand, []).append(value)
+        self.terms = gradients
         self.gradient_of = {term: parameter for parameter, terms in gradients.items() for term in terms}
         self.started: set[Value] = set()  # parameters whose gradient holds something
+        self.waiting: list[Value] = []  # gradients that wait for a use of their weights
+        self.emitted: set[Value] = set()
         self.program: list[Value] = []  # row ops waiting to become one row program
         self.calls = self.plan.forward
         self.lay_out_parameters()
@@ -180,8 +203,10 @@ class Planner:
                 *outer, last = value.shape
                 out, inner, flipped = (outer[0] if outer else 1), up(last, self.unit), False
             rows, ld = (inner, out) if flipped else (out, inner)
+            terms = self.terms[value]
+            fused = matrix and len(terms) == 1 and terms[0].op == "outer" and self.plan.target.fuses(self.plan.build.optimizer)
             parameter = Parameter(
-                value.label, value.shape, parts, value.attrs["init"], rows, ld, offset, flipped, twin if matrix else -1, segment
+                value.label, value.shape, parts, value.attrs["init"], rows, ld, offset, flipped, twin if matrix else -1, segment, fused
             )
             offset += up(rows * ld, 16)
             twin += up(rows * ld, 16) if matrix else 0
@@ -221,7 +246,7 @@ class Planner:
         return self.kernels[kernel]
 
     def call(self, kernel: Kernel, args: list[Arg], domain: str, writes: list[str], **flags: bool) -> None:
-        names = [a.name for a in args if a.space == "rows"]
+        names = [a.name if a.space == "rows" else "weight " + a.name for a in args if a.space in ("rows", "weight", "twin")]
         reads = tuple(n for n in names if n not in writes)
         self.calls.append(Call(self.kernel(kernel), tuple(args), domain, reads, tuple(writes), **flags))
 
@@ -269,6 +294,8 @@ class Planner:
         if value in self.chain:
             self.flush()
             self.emit_product(value)
+            self.emitted.update(self.chain[value])
+            self.release()
         elif value in self.inside or kind in ("constant", "loss"):
             return
         elif kind in ("row", "elementwise", "sink", "collect"):
@@ -276,6 +303,8 @@ class Planner:
         else:
             self.flush()
             getattr(self, f"emit_{kind}")(value)
+            self.emitted.add(value)
+            self.release()
 
     def emit_product(self, last: Value) -> None:
         chain = self.chain[last]
@@ -323,6 +352,18 @@ class Planner:
         return parameter.label.split(".")[-1]
 
     def emit_outer(self, value: Value) -> None:
+        """A gradient that updates its weights at once waits for the last product with the old ones."""
+        self.waiting.append(value)
+        self.release()
+
+    def release(self) -> None:
+        for value in list(self.waiting):
+            weight = self.gradient_of[value]
+            if all(use in self.emitted for use in self.uses[weight]):
+                self.waiting.remove(value)
+                self.emit_gradient(value)
+
+    def emit_gradient(self, value: Value) -> None:
         dy, x = value.inputs
         weight = self.gradient_of[value]
         parameter = self.storage[weight]
@@ -335,13 +376,15 @@ class Planner:
             n,
             m,
             n,
-            self.plan.target.outer_tile(m, n // self.lanes),
+            self.plan.target.outer_tile(m, n // self.lanes, multiple=4),
+            parameter.fused,
         )
         if weight in self.started:
             raise NotImplementedError(f"two products make the gradient of {weight.label}")
         self.started.add(weight)
         args = [self.read(a), self.read(b), Arg("gradient", parameter.ident)]
-        self.call(kernel, args, dy.domain, ["gradient " + parameter.ident], across=True)
+        writes = ["gradient " + parameter.ident] + (["weight " + parameter.ident] if parameter.fused else [])
+        self.call(kernel, args, dy.domain, writes, across=True)
 
     def attention_kernel(self, qkv: Value, heads: int, backward: bool) -> Attention:
         width = qkv.shape[-1]

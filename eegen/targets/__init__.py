@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from . import avx2, avx512, neon, scalar, sme2
 from .base import Panel, Target, Tile
 
-__all__ = ["TARGETS", "Panel", "Target", "Tile", "best_target", "cpu_features", "cpu_machine", "runs_here"]
+__all__ = ["TARGETS", "Panel", "Target", "Tile", "best_target", "cpu_features", "cpu_machine", "runs_here", "with_vectors"]
 
 TARGETS: dict[str, Target] = {room.TARGET.name: room.TARGET for room in (sme2, avx512, avx2, neon, scalar)}
 
@@ -19,6 +20,11 @@ _MACHINES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 _SYSCTL = {"hw.optional.arm.FEAT_SME2": "sme2", "hw.optional.avx2_0": "avx2", "hw.optional.fma": "fma"} | {
     f"hw.optional.avx512{part}": f"avx512{part}" for part in ("f", "bw", "cd", "dq", "vl")
 }
+
+
+def with_vectors(target: Target, svl_bits: int) -> Target:
+    """`target` for streaming vectors of that length; the same where it has none."""
+    return replace(target, svl_bits=svl_bits) if target.svl_bits else target
 
 
 def cpu_machine() -> str:

@@ -75,7 +75,7 @@ class Sme(Target):
         )
         return Tile(rows[0], panels[0].vectors, self.unroll(k), rows, panels)
 
-    def outer_tile(self, m: int, vectors: int) -> Tile:
+    def outer_tile(self, m: int, vectors: int, multiple: int = 4) -> Tile:
         """The same blocks; `rows` is the unit in which threads divide the rows of G."""
         return self.tile(vectors, self.za_unroll)
 
