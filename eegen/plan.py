@@ -353,8 +353,11 @@ class Planner:
 
     def emit_outer(self, value: Value) -> None:
         """A gradient that updates its weights at once waits for the last product with the old ones."""
-        self.waiting.append(value)
-        self.release()
+        if self.storage[self.gradient_of[value]].fused:
+            self.waiting.append(value)
+            self.release()
+        else:
+            self.emit_gradient(value)
 
     def release(self) -> None:
         for value in list(self.waiting):
