@@ -104,24 +104,28 @@ class Target:
         wanted = self.fma_latency * self.fma_ports / (rows * vectors)
         return 1 if wanted <= 1 else 2 if wanted <= 2 else 4
 
+    def product_ahead(self, rows: int, vectors: int) -> int:
+        """On Arm, the steps for which a row's scalars are loaded at once: two vectors, one load pair, where they fit."""
+        return 8 if rows * vectors + 2 * rows + min(vectors, 4) <= self.registers - 2 else 4
+
     def product_cost(self, rows: int, vectors: int) -> float:
         """Cycles (instructions, on Arm) for each FMA of an inner step; infinite where the registers run out.
 
-        Resident are the accumulators and, on Arm, a vector of A for each row and two of B in flight; elsewhere the
-        vectors of B and one scalar of A.
+        On Arm up to four neighbouring vectors of B are one load, and so are one or two vectors of a row of A.
         """
         fmas = rows * vectors
         if self.lane_broadcast:
-            spare = self.registers - fmas - rows - min(vectors, 2)
-            return (fmas + rows / 4 + ceil(vectors / 2)) / fmas if spare >= 0 else inf
+            ahead = self.product_ahead(rows, vectors)
+            spare = self.registers - fmas - rows * ahead // 4 - min(vectors, 4)
+            return 1 + 1 / (ahead * vectors if ahead == 8 else 4 * vectors) + ceil(vectors / 4) / fmas if spare >= 2 else inf
         return self._cycles(rows, vectors)
 
     def outer_cost(self, rows: int, vectors: int) -> float:
         """The same for one row of A and B in a weight gradient, where neighbouring scalars of A are one load on Arm."""
         fmas = rows * vectors
         if self.lane_broadcast:
-            spare = self.registers - fmas - rows // 4 - vectors
-            return (fmas + ceil(rows / 8) + ceil(vectors / 2)) / fmas if spare >= 0 else inf
+            spare = self.registers - fmas - ceil(rows / 4) - vectors
+            return 1 + (ceil(rows / 16) + ceil(vectors / 4)) / fmas if spare >= 2 else inf
         return self._cycles(rows, vectors)
 
     def _cycles(self, rows: int, vectors: int) -> float:
