@@ -70,10 +70,10 @@ FIELDS = (
 # `rows` here is rows_most, the 16 rows of slack included
 ARRAYS = (
     Array("starts", "i8", "documents + 1", "first position of each document"),
-    Array("token", "i4", "positions", "what the model reads at a position"),
-    Array("target", "i4", "positions", "what it should say"),
-    Array("node", "i4", "positions", "the prefix that ends there"),
+    Array("place", "u8", "positions", "node << 32 | target << 16 | token: the prefix that ends there, what follows, what is read"),
     Array("chosen", "i4", "batch", "documents of this batch"),
+    Array("at", "i4", "batch", "position of each document at the level that is being found"),
+    Array("end", "i4", "batch", "end of each document"),
     Array("seen", "u8", "nodes", "stamp << 32 | row of each prefix"),
     Array("pair_seen", "u8", "VOCAB * BLOCK", "stamp << 32 | row of each (token, position)"),
     Array("level", "i8", "BLOCK + 1", "first row of each level"),
