@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eegen.config import BuildConfig, ModelConfig
+from eegen.config import ADAM, SVL_DEFAULT, TRAIN_DEFAULTS, BuildConfig, ModelConfig
 from eegen.errors import EegenError
 from eegen.plan import Plan, make_plan
 from eegen.targets import TARGETS, Target, best_target, runs_here
-from eegen.toolchain import Build, Compiler, build, find_compiler, package_digest
+from eegen.toolchain import BASE_FLAGS, PROGRAM_FLAGS, Build, Compiler, build, find_compiler, package_digest
 
 if TYPE_CHECKING:
     from eegen.toolchain import Kind
@@ -35,14 +34,48 @@ class Compiled:
     build: Build
 
 
-def make_source(plan: Plan, template: str, command: str, compile_line: str) -> str:
+def library_source(plan: Plan) -> str:
+    """The C of a model for a host to load."""
     from eegen.render import render
 
-    return render(plan, template, command=command, compile_line=compile_line)
+    name = plan.build.name
+    return render(
+        plan,
+        command=build_command(plan.build),
+        compile_line=compile_line(plan.target, name),
+    )
 
 
-def build_command(config: ModelConfig, target: str, standalone: bool = False) -> str:
+def program_source(plan: Plan, chars: str) -> str:
+    """The C of a whole program: the model, the characters it knows, a `main`."""
+    from eegen.render import render
+
+    if len(chars) != plan.build.model.vocab_size - 1:
+        raise EegenError(f"{len(chars)} characters do not make a vocabulary of {plan.build.model.vocab_size}")
+    return render(
+        plan,
+        "standalone.c.j2",
+        command=build_command(plan.build, standalone=True),
+        compile_lines=compile_lines(plan.target, program_name(plan.build)),
+        name=program_name(plan.build),
+        characters=[ord(c) for c in chars],
+        defaults=TRAIN_DEFAULTS,
+        adam=ADAM,
+    )
+
+
+def program_name(build: BuildConfig) -> str:
+    return build.name + "-standalone"
+
+
+def placeholder_vocabulary(size: int) -> str:
+    """Characters for a program that is only ever given tokens."""
+    return "".join(chr(ord("a") + i) for i in range(size - 1))
+
+
+def build_command(build: BuildConfig, standalone: bool = False) -> str:
     """The command line that makes this build."""
+    config = build.model
     words = ["eegen", "build"]
     default = ModelConfig(model=config.model) if config.model == "gpt" else None
     for name, value in config.as_dict().items():
@@ -54,7 +87,12 @@ def build_command(config: ModelConfig, target: str, standalone: bool = False) ->
         elif default is None or value != getattr(default, name):
             flag = "--" + name.replace("_", "-")
             words += [flag] if value is True else [] if value is False else [flag, str(value)]
-    words += ["--target", target] + (["--standalone"] if standalone else [])
+    words += ["--target", build.target]
+    if build.svl_bits != SVL_DEFAULT:
+        words += ["--svl-bits", str(build.svl_bits)]
+    if build.optimizer != "adam":
+        words += ["--optimizer", build.optimizer]
+    words += ["--standalone"] if standalone else []
     return shlex.join(words)
 
 
@@ -64,29 +102,32 @@ def compile_model(
     *,
     optimizer: str = "adam",
     profile: bool = False,
+    svl_bits: int | None = None,
     cc: str | None = None,
     kind: Kind = "library",
+    chars: str = "",
     flags: Sequence[str] = (),
 ) -> Compiled:
-    """Build a model for a target, from the cache where it has been built before."""
+    """Build a model for a target, from the cache where it has been built before.
+
+    A program has `chars`, the vocabulary of the data it is to read, compiled in.
+    """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
         raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}")
-    settings = BuildConfig(config, chosen.name, optimizer, profile)
+    if svl_bits is not None and not chosen.svl_bits:
+        raise EegenError(f"--svl-bits means nothing to the target {chosen.name}")
+    settings = BuildConfig(config, chosen.name, optimizer, profile, svl_bits or SVL_DEFAULT)
     plan = make_plan(settings)
-    compiler = find_compiler(cc)
+    program = kind == "program"
+    chars = chars or placeholder_vocabulary(config.vocab_size)
     made = build(
-        lambda: make_source(
-            plan,
-            "program.c.j2",
-            build_command(config, chosen.name),
-            compile_line(chosen, settings.name),
-        ),
-        f"{package_digest()} {settings.digest}",
-        chosen,
-        compiler,
+        lambda: program_source(plan, chars) if program else library_source(plan),
+        f"{package_digest()} {settings.digest} {chars if program else ''}",
+        plan.target,
+        find_compiler(cc),
         kind,
-        settings.name,
+        program_name(settings) if program else settings.name,
         flags,
     )
     return Compiled(plan, made)
@@ -98,4 +139,28 @@ def compile_line(target: Target, name: str) -> str:
     return f"clang {triple}-O3 {' '.join(target.flags)} -ffreestanding -fno-math-errno -ffp-contract=fast -c {name}.c"
 
 
-__all__ = ["Compiled", "Compiler", "Path", "compile_model", "pick_target"]
+def compile_lines(target: Target, name: str) -> list[tuple[str, str]]:
+    """(where, command) for each way to make a program of a generated file."""
+    words = " ".join((*BASE_FLAGS, *PROGRAM_FLAGS, *target.flags, f"{name}.c", "-o", name))
+    if target.machine == "aarch64":
+        cpu = f"max,sme=on,sme-default-vector-length={target.svl_bits // 8}" if target.svl_bits else "max"
+        return [
+            ("on a Mac, on Linux on Arm", f"clang {words}"),
+            ("on other Linux machines", f"clang --target={target.triple} -static -fuse-ld=lld {words}"),
+            ("and run it there", f"qemu-aarch64 -cpu {cpu} {name}"),
+        ]
+    if target.machine == "x86_64":
+        return [("on Linux", f"clang {words}"), ("on a Mac", f"clang -arch x86_64 {words}")]
+    return [("here and on a Mac", f"clang {words}"), ("with any C compiler", f"cc -O3 {name}.c -o {name}")]
+
+
+__all__ = [
+    "Compiled",
+    "Compiler",
+    "compile_line",
+    "compile_model",
+    "library_source",
+    "pick_target",
+    "program_name",
+    "program_source",
+]

@@ -12,6 +12,11 @@ from eegen.errors import EegenError
 
 ACTIVATIONS = ("relu", "relu2")
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "muon")
+ORDERS = ("random", "sequential")
+TRAIN_DEFAULTS: dict[str, Any] = {"steps": 1000, "batch": 16, "lr": 0.01, "seed": 42, "order": "random"}
+SVL_BITS = (128, 256, 512, 1024, 2048)  # streaming vector lengths of the architecture; Apple's is 512
+SVL_DEFAULT = 512
+ADAM = {"beta1": 0.85, "beta2": 0.99, "eps": 1e-8}
 
 # option -> (lowest, highest) of every size a user can set
 LIMITS: dict[str, tuple[int, int]] = {
@@ -35,6 +40,7 @@ MODEL_OPTIONS: dict[str, tuple[str, ...]] = {
     "rnn-sparse": ("d_model", "d_state", "top_k"),
     "mlp": ("context", "d_embed", "d_hidden"),
     "bigram": (),
+    "bigram-count": (),
 }
 
 
@@ -147,14 +153,20 @@ def flag(name: str) -> str:
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """Everything that decides the generated C: the model, the target, the optimizer, profiling."""
+    """Everything that decides the generated C: the model, the target, the optimizer, profiling.
+
+    `svl_bits` is the length of the streaming vectors that an SME target is built for.
+    """
 
     model: ModelConfig
     target: str
     optimizer: str = "adam"
     profile: bool = False
+    svl_bits: int = SVL_DEFAULT
 
     def __post_init__(self) -> None:
+        if self.svl_bits not in SVL_BITS:
+            raise EegenError(f"--svl-bits is {self.svl_bits}; it must be one of {', '.join(map(str, SVL_BITS))}")
         if self.optimizer not in OPTIMIZERS:
             raise EegenError(f"unknown optimizer '{self.optimizer}'; they are {', '.join(OPTIMIZERS)}")
 
@@ -163,6 +175,8 @@ class BuildConfig:
         parts = [self.model.title, self.target]
         if self.optimizer != "adam":
             parts.append(self.optimizer)
+        if self.svl_bits != SVL_DEFAULT:
+            parts.append(f"svl{self.svl_bits}")
         if self.profile:
             parts.append("profile")
         return "-".join(parts)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from eegen import arena
+from eegen.config import ADAM
 from eegen.data import Dataset
 from eegen.errors import EegenError
 from eegen.plan import Parameter, Plan
@@ -27,6 +28,8 @@ double eegen_loss(void *arena, int64_t n);
 double eegen_gradient(void *arena, int64_t n);
 void eegen_sample(void *arena, int64_t n);
 uint64_t eegen_ticks(void);
+int64_t eegen_vector_bits(void);
+int64_t eegen_machine_bits(void);
 float eegen_peak(int64_t turns);
 int64_t eegen_peak_flops(void);
 """
@@ -60,6 +63,12 @@ class Library:
         self.ffi = _ffi()
         self.lib = self.ffi.dlopen(str(path))
         self.arena: Any = self.ffi.NULL
+        built, here = self.lib.eegen_vector_bits(), self.lib.eegen_machine_bits()
+        if built != here:
+            raise EegenError(
+                f"{path.stem} is built for streaming vectors of {built} bits and this machine's have {here}: "
+                f"build with --svl-bits {here}"
+            )
 
     def allocate(self, header: Array) -> mmap.mmap:
         size = self.lib.eegen_arena(self.ffi.from_buffer(header))
@@ -105,15 +114,19 @@ class Session:
         fields["batch"], fields["longest"], fields["chunk"] = batch, longest or data.longest, chunk
         fields["threads"], fields["sharing"], fields["random"] = threads, sharing, random
         fields["rng"] = seed
-        fields["beta1"], fields["beta2"], fields["eps"], fields["temperature"] = 0.85, 0.99, 1e-8, 1.0
+        fields["beta1"], fields["beta2"], fields["eps"] = ADAM["beta1"], ADAM["beta2"], ADAM["eps"]
+        fields["temperature"] = 1.0
         if threads > 1 and isinstance(engine, Library):
             fields["yield"] = _yield_address()
         self.memory = engine.allocate(header)
         self.header = np.frombuffer(self.memory, self.dtype, 1)[0]
         self.base = len(header)
-        for name in ("starts", "token", "target", "node"):
-            values = getattr(data, name)
-            self.array(name, len(values))[:] = values
+        self.array("starts", len(data.starts))[:] = data.starts
+        place = self.array("place", len(data.node))
+        place[:] = data.node
+        place <<= np.uint64(32)
+        place |= data.target.astype(np.uint64) << np.uint64(16)
+        place |= data.token.astype(np.uint64)
 
     # --- memory -----------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ BASE_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fas
 # The kernels need no libc: without the hosted assumption clang neither looks for libc headers behind its own
 # nor turns loops into calls of memset and memcpy. Outlined atomics (Arm) would be calls too.
 KERNEL_FLAGS = ("-ffreestanding", "-fvisibility=hidden")
+PROGRAM_FLAGS = ("-fno-builtin",)  # a program has a libc, but its kernels call nothing of it
 CACHE_FORMAT = 1
 
 
@@ -84,8 +85,7 @@ def compile_command(
     words += _zig_flags(target.flags) if compiler.kind == "zig" else target.flags
     if not mac and (target.machine if foreign else cpu_machine()) == "aarch64":
         words.append("-mno-outline-atomics")
-    if not hosted:
-        words += KERNEL_FLAGS
+    words += PROGRAM_FLAGS if kind == "program" else () if hosted else KERNEL_FLAGS
     words += extra_flags
     if kind == "object":
         words += ["-c", "-fPIC"]
