@@ -54,23 +54,28 @@ class Graph:
         self.values.append(value)
         return value
 
-    def parameter(self, name: str, *shape: int, init: str = "normal", parts: tuple[str, ...] = ()) -> Value:
-        """A trained tensor [out][in] or [n]; `parts` names equal slices of the first extent."""
+    def parameter(
+        self, name: str, *shape: int, init: str = "normal", role: str = "hidden", parts: tuple[str, ...] = ()
+    ) -> Value:
+        """A trained tensor [out][in] or [n]; `parts` names equal slices of the first extent.
+
+        `role` tells embeddings and the head from the rest, for optimizers that treat them apart.
+        """
         names = parts or (name,)
         step = shape[0] // len(names)
         split = tuple(Part(part, i * step, (i + 1) * step) for i, part in enumerate(names))
-        attrs = MappingProxyType({"init": init, "parts": split})
+        attrs = MappingProxyType({"init": init, "role": role, "parts": split})
         value = self.add(Value("parameter", (), shape, "param", attrs, name))
         self.parameters.append(value)
         return value
 
     def apply(self, op: str, *inputs: Value, label: str = "", **attrs: Any) -> Value:
-        """Append an op; operands of an elementwise op are brought to one row domain first."""
+        """Append an op; operands of an elementwise op are brought to one row domain first, those of some to prefix rows."""
         from eegen.ops import OPS
 
         rule = OPS[op]
         domain = max((v.domain for v in inputs), key=lambda d: ORDER.get(d, 0), default="param")
-        if rule.kind == "elementwise" and domain == "prefix":
+        if rule.prefix or (rule.kind == "elementwise" and domain == "prefix"):
             inputs = tuple(self.apply("spread", v) if v.domain == "pair" else v for v in inputs)
         shape, domain = rule.shape(inputs, attrs, domain)
         return self.add(Value(op, inputs, shape, domain, MappingProxyType(dict(attrs)), label))

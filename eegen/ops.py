@@ -30,13 +30,15 @@ class Op:
     shape: Callable[[Sequence[Value], dict[str, Any], str], Shape]
     meaning: Callable[..., Array]
     derivative: Callable[[Graph, Value, Value], tuple[Value | None, ...]] | None = None
+    prefix: bool = False  # works on prefix rows only: operands of pair rows are spread to them
+    weight: str = ""  # multiplies by its second operand: `both` copies of it are wanted, or only the `in_out` one
 
 
 OPS: dict[str, Op] = {}
 
 
-def define(name: str, kind: str, shape: Any, meaning: Any, derivative: Any = None) -> None:
-    OPS[name] = Op(name, kind, shape, meaning, derivative)
+def define(name: str, kind: str, shape: Any, meaning: Any, derivative: Any = None, **more: Any) -> None:
+    OPS[name] = Op(name, kind, shape, meaning, derivative, **more)
 
 
 def same(inputs: Sequence[Value], attrs: dict[str, Any], domain: str) -> Shape:
@@ -171,6 +173,7 @@ define(
         g.apply("linear_back", dy, v.inputs[1]),
         g.apply("outer", dy, v.inputs[0], like=v.inputs[1]),
     ),
+    weight="both",
 )
 define(
     "linear_back",
@@ -226,6 +229,133 @@ define(
     attention_grad,
 )
 
+# --- a fixed context: the table's rows of a prefix's last `length` tokens, side by side, the oldest first --------
+
+
+def context_tokens(rows: Rows, length: int, boundary: int) -> Array:
+    """[prefixes][length] tokens; what lies before the first one is the boundary."""
+    at, columns = np.arange(rows.prefixes), []
+    for _ in range(length):
+        columns.append(np.where(at >= 0, rows.token[at], boundary))
+        at = np.where(at >= 0, rows.parent[at], -1)
+    return np.stack(columns[::-1], axis=1)
+
+
+def context(rows: Rows, table: Array, length: int) -> Array:
+    return table[context_tokens(rows, length, len(table) - 1)].reshape(rows.prefixes, -1)
+
+
+def context_grad(rows: Rows, dy: Array, like: Value, length: int) -> Array:
+    table = np.zeros(like.shape)
+    np.add.at(table, context_tokens(rows, length, len(table) - 1), dy.reshape(rows.prefixes, length, -1))
+    return table
+
+
+define(
+    "context",
+    "context",
+    lambda inputs, attrs, domain: ((attrs["length"] * inputs[0].shape[1],), "prefix"),
+    context,
+    lambda g, v, dy: (g.apply("context_grad", dy, like=v.inputs[0], length=v.attrs["length"]),),
+)
+define("context_grad", "context_grad", like_parameter, context_grad)
+
+# --- recurrence over the prefix tree: h = relu(carry of the parent's h + u), nothing is carried to the root -------------
+
+
+def top(h: Array, k: int) -> Array:
+    """Indices of the k largest entries, of equal ones the first."""
+    return np.argsort(-h, kind="stable")[:k]
+
+
+def unroll(rows: Rows, u: Array, carry: Callable[[Array], Array]) -> Array:
+    h = np.zeros_like(u)
+    for r, parent in enumerate(rows.parent):
+        h[r] = np.maximum(u[r] + (carry(h[parent]) if parent >= 0 else 0), 0)
+    return h
+
+
+def unroll_back(rows: Rows, dy: Array, h: Array, back: Callable[[Array, Array], Array]) -> Array:
+    """The gradient of h's argument: children before parents, each adding to its parent's sum."""
+    dz, sums = np.zeros_like(dy), np.zeros_like(dy)
+    for r in reversed(range(len(dy))):
+        dz[r] = (dy[r] + back(sums[r], h[r])) * (h[r] > 0)
+        if rows.parent[r] >= 0:
+            sums[rows.parent[r]] += dz[r]
+    return dz
+
+
+def children(rows: Rows, dz: Array) -> Array:
+    sums = np.zeros_like(dz)
+    below = rows.parent >= 0
+    np.add.at(sums, rows.parent[below], dz[below])
+    return sums
+
+
+define(
+    "recurrence",
+    "recurrence",
+    lambda inputs, attrs, domain: (inputs[0].shape, "prefix"),
+    lambda rows, u, m: unroll(rows, u, lambda h: m @ h),
+    lambda g, v, dy: recurrence_rule(g, v, g.apply("recurrence_grad", dy, v, v.inputs[1]), "outer"),
+    prefix=True,
+    weight="both",
+)
+define(
+    "recurrence_grad",
+    "recurrence_grad",
+    lambda inputs, attrs, domain: (inputs[1].shape, "prefix"),
+    lambda rows, dy, h, m: unroll_back(rows, dy, h, lambda s, h: s @ m),
+)
+# The sum over each row's children, which the gradient of a recurrence leaves behind.
+define("children", "children", lambda inputs, attrs, domain: (inputs[0].shape, "prefix"), children)
+
+
+def recurrence_rule(g: Graph, v: Value, dz: Value, outer: str, **attrs: Any) -> tuple[Value, Value]:
+    return dz, g.apply(outer, g.apply("children", dz), v, like=v.inputs[1], **attrs)
+
+
+# The same where h carries itself and, through the weights, only its top_k largest entries.
+
+
+def sparse_carry(h: Array, m: Array, k: int) -> Array:
+    chosen = top(h, k)
+    return h + m[:, chosen] @ h[chosen]
+
+
+def sparse_back(s: Array, h: Array, m: Array, k: int) -> Array:
+    chosen, back = top(h, k), s.copy()
+    back[chosen] += s @ m[:, chosen]
+    return back
+
+
+def sparse_outer(rows: Rows, s: Array, h: Array, like: Value, top_k: int) -> Array:
+    gradient = np.zeros(like.shape)
+    for row, state in zip(s, h, strict=True):
+        chosen = top(state, top_k)
+        gradient[:, chosen] += np.outer(row, state[chosen])
+    return gradient
+
+
+define(
+    "sparse_recurrence",
+    "sparse_recurrence",
+    lambda inputs, attrs, domain: (inputs[0].shape, "prefix"),
+    lambda rows, u, m, top_k: unroll(rows, u, lambda h: sparse_carry(h, m, top_k)),
+    lambda g, v, dy: recurrence_rule(
+        g, v, g.apply("sparse_recurrence_grad", dy, v, v.inputs[1], **v.attrs), "sparse_outer", **v.attrs
+    ),
+    prefix=True,
+    weight="in_out",
+)
+define(
+    "sparse_recurrence_grad",
+    "sparse_recurrence_grad",
+    lambda inputs, attrs, domain: (inputs[1].shape, "prefix"),
+    lambda rows, dy, h, m, top_k: unroll_back(rows, dy, h, lambda s, h: sparse_back(s, h, m, top_k)),
+)
+define("sparse_outer", "sparse_outer", like_parameter, sparse_outer)
+
 # --- the loss: mean over positions of -log softmax(logits)[target] ---------------------------------
 
 
@@ -250,6 +380,7 @@ define(
     lambda inputs, attrs, domain: ((), "scalar"),
     cross_entropy,
     lambda g, v, dy: (g.apply("cross_entropy_grad", dy, v.inputs[0]),),
+    prefix=True,
 )
 define(
     "cross_entropy_grad",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from eegen import tree
 from eegen.autodiff import backward
 from eegen.config import BuildConfig
 from eegen.graph import Graph, Part, Value
@@ -121,7 +122,7 @@ class Plan:
         """Floats that a product needs to turn a few rows of its operand round (SME)."""
         if not self.target.svl_bits:
             return 0
-        return max(self.target.panel_floats(k.k, k.n) for k in self.kernels if isinstance(k, Product))
+        return max(self.target.panel_floats(k.k, k.n) for k in self.kernels if isinstance(k, Product)) if self.matmul_weights else 0
 
     @property
     def quads_isa(self) -> str:
@@ -145,14 +146,14 @@ def make_plan(build: BuildConfig) -> Plan:
     loss = graph.apply("cross_entropy", logits)
     split = len(graph.values)
     gradients = backward(graph, loss)
-    return Planner(build, graph, logits, gradients, split).plan
+    return Planner(build, graph, loss, gradients, split).plan
 
 
 class Planner:
     """One pass over the graph's values in order, emitting calls; then buffers get slots, calls get barriers."""
 
     def __init__(
-        self, build: BuildConfig, graph: Graph, logits: Value, gradients: dict[Value, list[Value]], split: int
+        self, build: BuildConfig, graph: Graph, loss: Value, gradients: dict[Value, list[Value]], split: int
     ) -> None:
         self.plan = Plan(build, with_vectors(TARGETS[build.target], build.svl_bits))
         self.lanes = self.plan.target.lanes
@@ -170,6 +171,7 @@ class Planner:
         self.started: set[Value] = set()  # parameters whose gradient holds something
         self.waiting: list[Value] = []  # gradients that wait for a use of their weights
         self.emitted: set[Value] = set()
+        self.kept: set[str] = set()  # buffers that hold what a later forward pass reads
         self.program: list[Value] = []  # row ops waiting to become one row program
         self.calls = self.plan.forward
         self.lay_out_parameters()
@@ -180,7 +182,7 @@ class Planner:
                 self.calls = self.plan.backward
             self.emit(value)
         self.flush()
-        self.plan.logits = self.names[logits]
+        self.plan.logits = self.names[loss.inputs[0]]
         self.plan.kernels = list(self.kernels.values())
         self.assign_slots()
         self.place_barriers()
@@ -190,15 +192,19 @@ class Planner:
     def lay_out_parameters(self) -> None:
         offset = twin = 0
         for value in self.graph.parameters:
-            uses = {use.op for use in self.uses.get(value, ())}
-            matrix = "linear" in uses
+            uses = self.uses.get(value, [])
+            factors = [use for use in uses if OPS[use.op].weight]
+            matrix = any(OPS[use.op].weight == "both" for use in factors)
+            self.plan.matmul_weights += sum(value.shape[0] * use.attrs.get("top_k", value.shape[1]) for use in factors)
             parts = value.attrs["parts"]
             segment = value.shape[0] // len(parts)
             if matrix:
                 segment = up(segment, self.unit)
                 out, inner = segment * len(parts), up(value.shape[1], self.unit)
-                self.plan.matmul_weights += value.shape[0] * value.shape[1]
-                flipped = "lookup" not in uses and out > inner
+                flipped = not any(use.op == "lookup" for use in uses) and out > inner
+            elif factors:
+                segment = out = up(value.shape[0], self.unit)
+                inner, flipped = up(value.shape[1], self.unit), True
             else:
                 *outer, last = value.shape
                 out, inner, flipped = (outer[0] if outer else 1), up(last, self.unit), False
@@ -233,6 +239,11 @@ class Planner:
             self.names[value] = name
             self.plan.buffers[name] = Buffer(name, value.domain, self.ld(value))
         return Arg("rows", self.names[value])
+
+    def extra(self, name: str, domain: str, ld: int) -> Arg:
+        """A buffer that is no value's: what one kernel leaves to another, or keeps between its levels."""
+        self.plan.buffers.setdefault(name, Buffer(name, domain, ld))
+        return Arg("rows", name)
 
     def kernel(self, kernel: Kernel) -> Kernel:
         """The one printed for it: an equal kernel that exists, or this one with a name of its own."""
@@ -296,13 +307,16 @@ class Planner:
             self.emit_product(value)
             self.emitted.update(self.chain[value])
             self.release()
-        elif value in self.inside or kind in ("constant", "loss"):
+        elif value in self.inside or kind == "constant":
             return
         elif kind in ("row", "elementwise", "sink", "collect"):
             self.emit_row(value)
         else:
             self.flush()
-            getattr(self, f"emit_{kind}")(value)
+            if kind in tree.LOWER:
+                tree.LOWER[kind](self, value)
+            else:
+                getattr(self, f"emit_{kind}")(value)
             self.emitted.add(value)
             self.release()
 
@@ -416,6 +430,9 @@ class Planner:
         args = [self.buffer(qkv), Arg("index", f"ancestors_{qkv.domain}"), self.probabilities(forward)]
         args += [self.read(dy), out]
         self.call(kernel, args, "groups", [out.name], across=True)
+
+    def emit_loss(self, value: Value) -> None:
+        self.read(value.inputs[0])
 
     def emit_loss_grad(self, value: Value) -> None:
         """The loss kernel turns logits into their gradient in place, at the end of the forward pass."""
@@ -533,7 +550,8 @@ class Planner:
         for i, call in enumerate(calls):
             for name in (*call.reads, *call.writes):
                 last[name] = i
-        last[self.plan.logits] = len(calls)
+        for name in (self.plan.logits, *self.kept):
+            last[name] = len(calls)
         free: list[int] = []
         for i, call in enumerate(calls):
             for name in call.writes:

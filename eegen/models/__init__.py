@@ -6,9 +6,20 @@ from collections.abc import Callable
 
 from eegen.config import ModelConfig
 from eegen.graph import Graph, Value
+from eegen.models.bigram import bigram
 from eegen.models.gpt import gpt
+from eegen.models.mlp import mlp
+from eegen.models.rnn import rnn
+from eegen.models.rnn_sparse import rnn_sparse
 
-MODELS: dict[str, Callable[[Graph, ModelConfig], Value]] = {"gpt": gpt}
+MODELS: dict[str, Callable[[Graph, ModelConfig], Value]] = {
+    "gpt": gpt,
+    "rnn": rnn,
+    "rnn-sparse": rnn_sparse,
+    "mlp": mlp,
+    "bigram": bigram,
+    "bigram-count": bigram,
+}
 
 
 def build_graph(config: ModelConfig) -> tuple[Graph, Value]:

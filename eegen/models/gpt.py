@@ -8,8 +8,8 @@ from eegen.graph import Graph, Value
 
 def gpt(g: Graph, c: ModelConfig) -> Value:
     d, v = c.d_model, c.vocab_size
-    tok_emb = g.parameter("tok_emb", v, d)
-    pos_emb = g.parameter("pos_emb", c.block_size, d)
+    tok_emb = g.parameter("tok_emb", v, d, role="embedding")
+    pos_emb = g.parameter("pos_emb", c.block_size, d, role="embedding")
 
     def norm(x: Value, gain: str) -> Value:
         x = g.apply("rms", x)
@@ -30,5 +30,5 @@ def gpt(g: Graph, c: ModelConfig) -> Value:
         x = g.apply("add", x, g.apply("linear", h, w2), label="x")
     if c.final_norm:
         x = norm(x, "norm")
-    head = tok_emb if c.tie_embeddings else g.parameter("lm_head", v, d)
+    head = tok_emb if c.tie_embeddings else g.parameter("lm_head", v, d, role="head")
     return g.apply("linear", x, head, label="logits")

@@ -1,0 +1,20 @@
+"""The bigram: a table of logits, a row for each token. Trained by steps, or filled from counts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eegen.config import ModelConfig
+from eegen.data import Dataset
+from eegen.graph import Graph, Value
+
+
+def bigram(g: Graph, c: ModelConfig) -> Value:
+    return g.apply("lookup", g.parameter("table", c.vocab_size, c.vocab_size, role="embedding"), by="token", label="logits")
+
+
+def count_bigrams(data: Dataset) -> dict[str, np.ndarray]:
+    """The table whose softmax is the share of each pair among the data's, one added to every count."""
+    counts = np.ones((data.vocab_size, data.vocab_size))
+    np.add.at(counts, (data.token, data.target), 1)
+    return {"table": np.log(counts / counts.sum(axis=1, keepdims=True))}
