@@ -1,3 +1,29 @@
-"""eegen: a compiler from a model configuration to one C file that trains and samples that model."""
+"""eegen: a compiler from a model configuration to one C file that trains and samples that model.
+
+    import eegen
+
+    model = eegen.Model(d_model=64)
+    run = model.train(steps=2000)
+    model.sample(10)
+
+`eegen.Model` compiles a model, `eegen.load` reads a checkpoint; see eegen/api.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["Model", "Run", "load"]
+
+if TYPE_CHECKING:
+    from eegen.api import Model, Run, load
+
+
+def __getattr__(name: str) -> Any:
+    """The names above, once they are asked for: importing eegen for its command line stays quick."""
+    if name in __all__:
+        from eegen import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'eegen' has no attribute {name!r}")

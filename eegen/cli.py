@@ -1,0 +1,316 @@
+"""The commands: parse, call, print. What they do is elsewhere."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eegen import __version__
+from eegen.errors import EegenError
+from eegen.options import DATA, FILES, MODEL, TARGET, TRAIN, Given, Group, takes
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A compiler from a model configuration to one C file that trains and samples that model, and nothing else.",
+    epilog="Start with: eegen train",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", show_default=False, help="A file that --save wrote.")]
+
+BUILD_DATA: Group = {"data": DATA}
+
+
+def main() -> None:
+    """The `eegen` command: every failure is one line on stderr and an exit code."""
+    try:
+        code = app(prog_name="eegen", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except EegenError as error:
+        code = complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = complain("interrupted", 130)
+    except MemoryError:
+        code = complain("out of memory: choose a smaller model or --batch", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read this has enough; nothing more may fail at exit
+        code = 1
+    except OSError as error:
+        code = complain(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    except Exception as error:
+        # A usage error of typer's, whatever module its version keeps the class in.
+        if not hasattr(error, "format_message"):
+            raise
+        code = complain(" ".join(error.format_message().split()), 2)
+    sys.exit(code)
+
+
+def complain(what: str, code: int) -> int:
+    print(f"eegen: {what}", file=sys.stderr)
+    return code
+
+
+@app.callback(invoke_without_command=True)
+def eegen(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+@takes(MODEL, TARGET, BUILD_DATA)
+def build(
+    model: Given,
+    target: Given,
+    data: Given,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path("generated"),
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="A whole program, with a main, in one C file.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write the C of a model and compile it."""
+    from eegen.builder import build_into
+    from eegen.data import load_documents, vocabulary
+
+    chars = vocabulary(load_documents(data.get("data")))
+    made = build_into(out, configuration(model, chars), chars, **target_of(target), standalone=standalone)
+    if json:
+        return show_json(made.as_dict())
+    print(f"target      {made.target}{f', not for this machine ({made.foreign})' if made.foreign else ''}")
+    print(f"parameters  {made.params:,}")
+    print(f"C           {made.source}, {made.lines:,} lines")
+    print(f"{made.kind:<11} {made.binary}")
+    print(f"compiled in {made.seconds:.1f} s by {made.compiler}{', earlier' if made.cached else ''}")
+    print(f"next        {made.next}")
+
+
+@app.command()
+@takes(MODEL, TARGET, TRAIN, FILES)
+def train(
+    model: Given,
+    target: Given,
+    train: Given,
+    files: Given,
+    emulate: Annotated[bool, typer.Option("--emulate", help="Run a target that this machine lacks, in QEMU.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a model: ten names it made up, its loss, its speed, and a checkpoint with --save."""
+    from eegen.progress import Progress
+
+    ready = prepare(model, target, train, files, emulate)
+    say = sys.stderr if json else sys.stdout
+    print(
+        f"{ready.compiled.plan.build.name}: {ready.params:,} parameters, {len(ready.documents):,} documents", file=say
+    )
+    progress = Progress()
+    try:
+        run = ready.train(
+            **training_options(train),
+            resume="resume" in files,
+            save=files.get("save"),
+            log=files.get("log"),
+            on_chunk=progress,
+        )
+    finally:
+        progress.close()
+    stopped = run.stopped == "interrupted"
+    samples = [] if stopped else ready.sample(10, seed=ready.options.seed)
+    if json:
+        show_json(
+            {
+                "steps": run.steps,
+                "loss": number(run.mean_loss),
+                "val_loss": run.val_loss,
+                "seconds": run.seconds,
+                "us_per_step": run.us_per_step,
+                "breakdown_us": run.breakdown_us,
+                "params": ready.params,
+                "target": ready.target,
+                "checkpoint": str(run.checkpoint) if run.checkpoint else None,
+                "samples": samples,
+            }
+        )
+    else:
+        parts = ", ".join(f"{name} {us:.1f}" for name, us in run.breakdown_us.items())
+        print(f"loss        {run.mean_loss:.4f}, the mean of the last {min(100, run.steps)} of {run.steps:,} steps")
+        if run.val_loss is not None:
+            print(f"validation  {run.val_loss:.4f}, over every held-out document")
+        print(f"speed       {run.us_per_step:.1f} µs a step ({parts}), {run.seconds:.2f} s in all")
+        if not stopped:
+            print(f"checkpoint  {run.checkpoint or 'none; --save FILE keeps the model'}")
+            print(f"samples     {' '.join(samples)}")
+    if train.get("until_loss") and run.stopped == "done":
+        print(f"eegen: the loss did not come down to {train['until_loss']:g}", file=sys.stderr)
+    if stopped:
+        kept = f"the checkpoint is in {run.checkpoint}" if run.checkpoint else "nothing is kept without --save"
+        raise typer.Exit(complain(f"interrupted after step {run.steps:,}; {kept}", 130))
+
+
+@app.command()
+@takes(BUILD_DATA, TARGET)
+def eval(data: Given, target: Given, checkpoint: CheckpointFile, json: Json = False) -> None:
+    """The exact loss of a checkpoint over every document of the data."""
+    from eegen.api import documents_of, load
+
+    documents = documents_of(data.get("data"))
+    loss = load(checkpoint, data=documents, **target_of(target)).evaluate()
+    if json:
+        return show_json({"loss": loss, "documents": len(documents), "checkpoint": str(checkpoint)})
+    print(f"loss {loss:.6f} over {len(documents):,} documents")
+
+
+@app.command()
+@takes(TARGET)
+def sample(
+    target: Given,
+    checkpoint: CheckpointFile,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="How many.")] = 20,
+    temperature: Annotated[float, typer.Option(metavar="X", help="Below 1 the likely is likelier.")] = 0.5,
+    prefix: Annotated[str, typer.Option(metavar="TEXT", help="What each begins with.")] = "",
+    seed: Annotated[int, typer.Option(metavar="N", help="Names the samples.")] = 42,
+    json: Json = False,
+) -> None:
+    """New documents from a checkpoint."""
+    from eegen.api import check_sampling, load
+
+    check_sampling(n, temperature, seed)
+    made = load(checkpoint, data=[], **target_of(target)).sample(n, temperature=temperature, prefix=prefix, seed=seed)
+    if json:
+        return show_json(
+            {"samples": made, "temperature": temperature, "prefix": prefix, "seed": seed, "checkpoint": str(checkpoint)}
+        )
+    print("\n".join(made))
+
+
+@app.command()
+@takes(MODEL, TARGET, BUILD_DATA)
+def inspect(
+    model: Given,
+    target: Given,
+    data: Given,
+    kernel: Annotated[str, typer.Option(metavar="NAME", help="Show this section of the C.", show_default=False)] = "",
+    asm: Annotated[bool, typer.Option("--asm", help="Show what the compiler made of it.")] = False,
+    json: Json = False,
+) -> None:
+    """The kernels of a model: shapes, tiles, FLOPs, bytes, instructions; and the C of each."""
+    from eegen import inspect as inspection
+    from eegen.data import load_documents, vocabulary
+
+    config = configuration(model, vocabulary(load_documents(data.get("data"))))
+    report = inspection.inspect(config, **target_of(target))
+    if json:
+        return show_json(report.as_dict())
+    inspection.show(report, kernel, asm)
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Install what is missing, where that is allowed.")] = False,
+    cc: Annotated[str, typer.Option(metavar="CLANG", help="The compiler to judge.", show_default=False)] = "",
+    json: Json = False,
+) -> None:
+    """What this machine has of what eegen can use, and how to get the rest."""
+    from dataclasses import asdict
+
+    from eegen import doctor as surgery
+
+    actions = surgery.fix(lambda line: print(f"$ {line}", file=sys.stderr), cc or None) if fix else []
+    findings = surgery.findings(cc or None)
+    if json:
+        show_json({"findings": [asdict(f) for f in findings], "actions": [asdict(a) for a in actions]})
+    else:
+        for action in actions:
+            if not action.ok:
+                print(f"failed      {action.command}\n{action.output}")
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            print(f"{finding.state:<8} {finding.name:<{width}}  {finding.detail}")
+            if finding.fix_command:
+                print(f"{'':8} {'':{width}}  fix: {finding.fix_command}")
+    if findings[0].state == "missing":
+        raise typer.Exit(1)
+
+
+# --- from options to objects
+
+
+def configuration(model: Given, chars: str) -> Any:
+    from eegen.config import model_config
+
+    return model_config(**{**model, "vocab_size": len(chars) + 1})
+
+
+def target_of(given: Given) -> Given:
+    """The target options as `eegen.compile` takes them."""
+    chosen = dict(given)
+    if chosen.pop("sme2", False):
+        if chosen.get("target", "sme2") != "sme2":
+            raise EegenError(f"--sme2 and --target {chosen['target']} contradict each other")
+        chosen["target"] = "sme2"
+    return chosen
+
+
+def training_options(given: Given) -> Given:
+    """The training options as `Model.train` takes them."""
+    chosen = {name: value for name, value in given.items() if name not in ("data", "seed", "no_sharing")}
+    return {**chosen, "sharing": False} if "no_sharing" in given else chosen
+
+
+def prepare(model: Given, target: Given, train: Given, files: Given, emulate: bool) -> Any:
+    """The model to train, compiled. What can be wrong is looked at before the compiler is asked."""
+    from eegen import checkpoint
+    from eegen.api import Model
+    from eegen.trainer import TrainOptions
+
+    seed = {"seed": train["seed"]} if "seed" in train else {}
+    TrainOptions(**training_options(train), **seed)
+    if "init" in files and "resume" in files:
+        raise EegenError("--init and --resume contradict each other: give one of them")
+    if "save" in files:
+        checkpoint.check_destination(files["save"])
+    common = {"data": train.get("data"), **target_of(target), "emulate": emulate, **seed}
+    path = files.get("resume") or files.get("init")
+    if path is None:
+        return Model(**model, **common)
+    kept = checkpoint.load(path)
+    for name, value in model.items():
+        if kept.config.get(name) != value:
+            raise EegenError(
+                f"--{name.replace('_', '-')} {value} does not fit {path}, which has {kept.config.get(name)}"
+            )
+    if "init" in files:
+        return Model.of_checkpoint(kept, **common, weights_only=True)
+    before = kept.training.get("options", {})
+    for name in ("seed", "val"):
+        if name in train and train[name] != before.get(name):
+            raise EegenError(f"--{name} {train[name]} does not fit {path}, whose run has {before.get(name)}")
+    ready = Model.of_checkpoint(kept, **common)
+    if not ready.same_data:
+        print(f"eegen: note: the data is not what {path} was trained on", file=sys.stderr)
+    return ready
+
+
+# --- printing
+
+
+def show_json(value: Given) -> None:
+    print(json_format.dumps(value, ensure_ascii=False))
+
+
+def number(x: float) -> float | None:
+    """JSON knows no NaN."""
+    return x if x == x else None
