@@ -93,7 +93,8 @@ class Target:
             )
 
         panels = min(covers, key=total)
-        return Tile(panels[0].heights[0], panels[0].vectors, 2, panels[0].heights, panels)
+        unroll = 4 if panels[0].heights[0] * panels[0].vectors <= self.registers // 2 and self.lane_broadcast else 2
+        return Tile(panels[0].heights[0], panels[0].vectors, unroll, panels[0].heights, panels)
 
     def fuses(self, optimizer: str) -> bool:
         """Whether the optimizer's update can be the epilogue of a weight gradient."""
@@ -125,7 +126,8 @@ class Target:
         fmas = rows * vectors
         if self.lane_broadcast:
             spare = self.registers - fmas - ceil(rows / 4) - vectors
-            return 1 + (ceil(rows / 16) + ceil(vectors / 4)) / fmas if spare >= 2 else inf
+            loads = ceil(rows / 16) + (rows <= 4) + ceil(vectors / 4)
+            return 1 + (loads + 1) / fmas if spare >= 2 else inf
         return self._cycles(rows, vectors)
 
     def _cycles(self, rows: int, vectors: int) -> float:

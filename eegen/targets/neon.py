@@ -8,6 +8,7 @@ TARGET = Target(
     lanes=4,
     registers=32,
     lane_broadcast=True,
+    body_fmas=256,
     flags=("-march=armv8-a", "-mtune=apple-m1"),
     triple="aarch64-linux-gnu",
     machine="aarch64",
