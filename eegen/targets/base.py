@@ -106,7 +106,7 @@ class Target:
         return 1 if wanted <= 1 else 2 if wanted <= 2 else 4
 
     def product_ahead(self, rows: int, vectors: int) -> int:
-        """On Arm, the steps for which a row's scalars are loaded at once: two vectors, one load pair, where they fit."""
+        """On Arm, for how many steps a row's scalars are loaded at once: a pair of vectors where there is room."""
         return 8 if rows * vectors + 2 * rows + min(vectors, 4) <= self.registers - 2 else 4
 
     def product_cost(self, rows: int, vectors: int) -> float:
@@ -118,7 +118,7 @@ class Target:
         if self.lane_broadcast:
             ahead = self.product_ahead(rows, vectors)
             spare = self.registers - fmas - rows * ahead // 4 - min(vectors, 4)
-            return 1 + 1 / (ahead * vectors if ahead == 8 else 4 * vectors) + ceil(vectors / 4) / fmas if spare >= 2 else inf
+            return 1 + 1 / (ahead * vectors) + ceil(vectors / 4) / fmas if spare >= 2 else inf
         return self._cycles(rows, vectors)
 
     def outer_cost(self, rows: int, vectors: int) -> float:
@@ -131,7 +131,7 @@ class Target:
         return self._cycles(rows, vectors)
 
     def _cycles(self, rows: int, vectors: int) -> float:
-        """The ports' and the latency's limits; a load costs a fifth of an FMA's slot even where ports are free (measured)."""
+        """The limits of ports and latency; a load costs a fifth of an FMA even where ports are free (measured)."""
         fmas, loads = rows * vectors, rows + vectors
         if self.fixed_tile:
             high, wide = self.fixed_tile
