@@ -88,13 +88,11 @@ class Outer(Kernel):
     n: int
     lda: int
     ldb: int
+    ldg: int
+    twin_ld: int
     tile: Tile
     fused: bool = False
     name: str = field(default="", compare=False)
-
-    @property
-    def ldg(self) -> int:
-        return self.n
 
     @property
     def tiles(self) -> int:

@@ -21,9 +21,18 @@ def up(n: int, unit: int) -> int:
     return -(-n // unit) * unit
 
 
+def apart(width: int) -> int:
+    """The stride of rows of that width: 512 bytes and its multiples would put a panel of columns into few sets of L1."""
+    return width + 16 if width % 128 == 0 else width
+
+
+# Op kinds whose kernels take the stride of every operand.
+STRIDED = ("product", "outer", "row", "elementwise", "sink")
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """Where one parameter lives: `rows` x `ld` floats at `offset`, both sides of a matrix padded to whole vectors.
+    """Where one parameter lives: `rows` x `cols` floats, `ld` apart, at `offset`; both sides are padded to whole vectors.
 
     `flipped`: the main copy (and its gradient and moments) is [in][out], not [out][in].
     `twin`: offset of the other copy, among the twins, or -1. `segment`: padded length of one stacked part.
@@ -34,7 +43,9 @@ class Parameter:
     parts: tuple[Part, ...]
     init: str
     rows: int
+    cols: int
     ld: int
+    twin_ld: int
     offset: int
     flipped: bool
     twin: int
@@ -87,7 +98,7 @@ class Plan:
 
     @property
     def twins(self) -> int:
-        return max((up(p.twin + p.size, 16) for p in self.parameters if p.twin >= 0), default=0)
+        return max((up(p.twin + p.cols * p.twin_ld, 16) for p in self.parameters if p.twin >= 0), default=0)
 
     @property
     def count(self) -> int:
@@ -208,25 +219,33 @@ class Planner:
             else:
                 *outer, last = value.shape
                 out, inner, flipped = (outer[0] if outer else 1), up(last, self.unit), False
-            rows, ld = (inner, out) if flipped else (out, inner)
+            rows, cols = (inner, out) if flipped else (out, inner)
+            ld, twin_ld = (apart(cols), apart(rows)) if matrix else (cols, 0)
             terms = self.terms[value]
             fused = matrix and len(terms) == 1 and terms[0].op == "outer" and self.plan.target.fuses(self.plan.build.optimizer)
             parameter = Parameter(
-                value.label, value.shape, parts, value.attrs["init"], rows, ld, offset, flipped, twin if matrix else -1, segment, fused
+                value.label, value.shape, parts, value.attrs["init"], rows, cols, ld, twin_ld, offset, flipped, twin if matrix else -1, segment, fused
             )
             offset += up(rows * ld, 16)
-            twin += up(rows * ld, 16) if matrix else 0
+            twin += up(cols * twin_ld, 16)
             self.plan.parameters.append(parameter)
             self.storage[value] = parameter
 
     # --- names and buffers ----------------------------------------------------------------------
 
-    def ld(self, value: Value) -> int:
+    def width(self, value: Value) -> int:
+        """Floats of a row, every part of it padded to whole vectors."""
         *outer, last = value.shape
         size = up(last, self.unit)
         for extent in outer:
             size *= extent
         return size
+
+    def ld(self, value: Value) -> int:
+        """Floats from a row to the next: more than its width where only kernels that take a stride touch it."""
+        users = [value, *self.uses.get(value, ())]
+        strided = all(OPS[user.op].kind in STRIDED for user in users)
+        return apart(self.width(value)) if strided else self.width(value)
 
     def buffer(self, value: Value) -> Arg:
         """The row buffer of a value, named after its label or its op."""
@@ -333,16 +352,16 @@ class Planner:
             steps.append(Step(link.op if link.inputs[0] is before else link.op + "_swapped", (i - 1,), operand))
             extra += args
         forward = value.op == "linear"
-        n = self.ld(value)
-        k = x.width if len(x.shape) == 1 and not self.plan.target.lane_broadcast else self.ld(x)
+        n = self.width(value)
+        k = x.width if len(x.shape) == 1 and not self.plan.target.lane_broadcast else self.width(x)
         kernel = Product(
             self.plan.target.product_template,
             f"{self.stem(weight)}_{'forward' if forward else 'backward'}",
             k,
             n,
             self.ld(x),
-            n,
-            n,
+            parameter.ld if parameter.flipped == forward else parameter.twin_ld,
+            self.ld(last),
             self.plan.target.tile(n // self.lanes, k),
             tuple(steps),
             "z_" if self.plan.target.svl_bits else "v_",
@@ -358,7 +377,7 @@ class Planner:
             operand, args = self.operand(value, value.domain)
             out = self.buffer(value)
             steps = (Step("load", (), operand), Step("store", (0,), Operand("rows", self.ld(value))))
-            kernel = RowProgram("kernels/rows.c.j2", "rows_spread", value.width, self.ld(value) // self.lanes, steps)
+            kernel = RowProgram("kernels/rows.c.j2", "rows_spread", value.width, self.width(value) // self.lanes, steps)
             self.call(kernel, [*args, out], value.domain, [out.name], across=True)
         return self.buffer(value)
 
@@ -385,14 +404,16 @@ class Planner:
         weight = self.gradient_of[value]
         parameter = self.storage[weight]
         a, b = (x, dy) if parameter.flipped else (dy, x)
-        m, n = self.ld(a), self.ld(b)
+        m, n = self.width(a), self.width(b)
         kernel = Outer(
             self.plan.target.outer_template,
             f"{self.stem(weight)}_gradient",
             m,
             n,
-            m,
-            n,
+            self.ld(a),
+            self.ld(b),
+            parameter.ld,
+            parameter.twin_ld,
             self.plan.target.outer_tile(m, n // self.lanes, multiple=4),
             parameter.fused,
         )
@@ -463,7 +484,7 @@ class Planner:
 
     def row_width(self, value: Value) -> int:
         source = value.inputs[0] if OPS[value.op].kind in ("sink", "collect") else value
-        return self.ld(source)
+        return self.width(source)
 
     def flush(self) -> None:
         """Print the waiting row ops as one kernel."""
