@@ -19,6 +19,10 @@ from eegen.errors import EegenError
 from eegen.plan import Parameter, Plan
 
 Array = np.ndarray
+Buffer = mmap.mmap | memoryview
+
+# An arena begins on one, so that its addresses cost few entries of the TLB and no sets of L2 fight over pages.
+HUGE_PAGE = 2 << 20
 
 PROTOTYPES = """
 int64_t eegen_arena(void *arena);
@@ -47,7 +51,7 @@ def _ffi() -> Any:
 class Engine(Protocol):
     """Who runs the generated functions: this process, or an emulated one that shares the arena."""
 
-    def allocate(self, header: Array) -> mmap.mmap:
+    def allocate(self, header: Array) -> Buffer:
         """Lay out an arena for a header and give its memory, the header in it."""
 
     def call(self, function: str, *numbers: int) -> float | int | None:
@@ -70,14 +74,16 @@ class Library:
                 f"build with --svl-bits {here}"
             )
 
-    def allocate(self, header: Array) -> mmap.mmap:
+    def allocate(self, header: Array) -> Buffer:
         size = self.lib.eegen_arena(self.ffi.from_buffer(header))
         try:
-            memory = mmap.mmap(-1, size)
+            mapped = mmap.mmap(-1, size + HUGE_PAGE)
         except (OSError, ValueError, OverflowError) as error:
             raise EegenError(f"this model and batch need {size / 2**30:.1f} GiB of memory: {error}") from None
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+            mapped.madvise(mmap.MADV_HUGEPAGE)
+        start = -int(self.ffi.cast("intptr_t", self.ffi.from_buffer(mapped))) % HUGE_PAGE
+        memory = memoryview(mapped)[start : start + size]
         memory[: header.nbytes] = header.tobytes()
         self.arena = self.ffi.from_buffer(memory)
         return memory
