@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-
 ORDER = {"param": 0, "pair": 1, "prefix": 2}
 
 
@@ -70,7 +69,7 @@ class Graph:
         return value
 
     def apply(self, op: str, *inputs: Value, label: str = "", **attrs: Any) -> Value:
-        """Append an op; operands of an elementwise op are brought to one row domain first, those of some to prefix rows."""
+        """Append an op; operands of an elementwise op are brought to one row domain first, of some to prefix."""
         from eegen.ops import OPS
 
         rule = OPS[op]

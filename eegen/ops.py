@@ -260,7 +260,7 @@ define(
 )
 define("context_grad", "context_grad", like_parameter, context_grad)
 
-# --- recurrence over the prefix tree: h = relu(carry of the parent's h + u), nothing is carried to the root -------------
+# --- recurrence over the prefix tree: h = relu(carry of the parent's h + u), nothing to the root -------------------
 
 
 def top(h: Array, k: int) -> Array:

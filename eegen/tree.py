@@ -1,4 +1,4 @@
-"""Ops that follow the prefix tree: contexts up along parents, recurrences level by level. Their kernels and their calls."""
+"""Ops that follow the prefix tree, their kernels and calls: contexts along parents, recurrences level by level."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Recurrence(Kernel):
 
     ld: int
     each: Kernel
-    indexed: bool = False  # u is read through the number of a row's pair
+    u: Operand | None = None
     backward: bool = False
     name: str = field(default="", compare=False)
 
@@ -147,42 +147,49 @@ def parents(p: Planner, table: Value, length: int, out: int, backward: bool) -> 
 
 def recurrence(p: Planner, value: Value) -> None:
     """`each` multiplies the states of a level; its result is what the next level adds to."""
-    u, m = value.inputs
-    parameter, ld = p.storage[m], p.ld(value)
-    each = p.kernel(product(p, value, m, "forward"))
-    copy = Arg("weight" if parameter.flipped else "twin", parameter.ident)
-    forward(p, value, Recurrence("kernels/recurrence.c.j2", "recurrence", ld, each, u.op == "spread"), copy, [])
+    m = value.inputs[1]
+    each = p.kernel(product(p, value, m, True))
+    forward(p, value, each, copy_of(p, m, True), [])
 
 
 def recurrence_grad(p: Planner, value: Value) -> None:
-    dy, h, m = value.inputs
-    parameter, ld = p.storage[m], p.ld(value)
-    rows = Operand("rows", ld)
-    each = p.kernel(product(p, value, m, "backward", Step("add", (-1,), rows), Step("relu_grad", (0,), rows)))
-    copy = Arg("twin" if parameter.flipped else "weight", parameter.ident)
-    backward(p, value, Recurrence("kernels/recurrence.c.j2", "recurrence_back", ld, each, backward=True), copy, [])
+    m = value.inputs[2]
+    rows = Operand("rows", p.ld(value))
+    each = p.kernel(product(p, value, m, False, Step("add", (-1,), rows), Step("relu_grad", (0,), rows)))
+    backward(p, value, each, copy_of(p, m, False), [])
 
 
-def product(p: Planner, value: Value, m: Value, way: str, *epilogue: Step) -> Product:
-    target, ld = p.plan.target, p.ld(value)
-    k = ld if target.lane_broadcast else value.width
-    prefix = "z_" if target.svl_bits else "v_"
-    tile = target.tile(ld // p.lanes, k)
-    return Product(target.product_template, f"{p.stem(m)}_{way}", k, ld, ld, ld, ld, tile, epilogue, prefix)
+def copy_of(p: Planner, m: Value, forward: bool) -> Arg:
+    """The copy of a matrix that a product with it reads: [in][out] forward, [out][in] backward."""
+    return Arg("weight" if p.storage[m].flipped == forward else "twin", p.storage[m].ident)
+
+
+def product(p: Planner, value: Value, m: Value, forward: bool, *epilogue: Step) -> Product:
+    target, ld, parameter = p.plan.target, p.ld(value), p.storage[m]
+    return Product(
+        target.product_template,
+        f"{p.stem(m)}_{'forward' if forward else 'backward'}",
+        ld if target.lane_broadcast else value.width,
+        ld,
+        ld,
+        parameter.ld if parameter.flipped == forward else parameter.twin_ld,
+        ld,
+        target.tile(ld // p.lanes, ld),
+        epilogue,
+        "z_" if target.svl_bits else "v_",
+    )
 
 
 def sparse_recurrence(p: Planner, value: Value) -> None:
-    u, m = value.inputs
+    m = value.inputs[1]
     each = p.kernel(sparse(p, value, f"{p.stem(m)}_forward", False))
-    kernel = Recurrence("kernels/recurrence.c.j2", "recurrence", p.ld(value), each, u.op == "spread")
-    forward(p, value, kernel, Arg("weight", p.storage[m].ident), [chosen(p, value)])
+    forward(p, value, each, Arg("weight", p.storage[m].ident), [chosen(p, value)])
 
 
 def sparse_recurrence_grad(p: Planner, value: Value) -> None:
     _, h, m = value.inputs
     each = p.kernel(sparse(p, value, f"{p.stem(m)}_backward", True))
-    kernel = Recurrence("kernels/recurrence.c.j2", "recurrence_back", p.ld(value), each, backward=True)
-    backward(p, value, kernel, Arg("weight", p.storage[m].ident), [chosen(p, h)])
+    backward(p, value, each, Arg("weight", p.storage[m].ident), [chosen(p, h)])
 
 
 def sparse(p: Planner, value: Value, name: str, backward: bool) -> Sparse:
@@ -194,9 +201,9 @@ def chosen(p: Planner, h: Value) -> Arg:
     return p.extra(f"chosen_{p.buffer(h).name}", h.domain, h.attrs["top_k"] + 1)
 
 
-def forward(p: Planner, value: Value, kernel: Recurrence, weight: Arg, lists: list[Arg]) -> None:
-    u = value.inputs[0]
-    _, operand = p.operand(u, value.domain)
+def forward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Arg]) -> None:
+    u, operand = p.operand(value.inputs[0], value.domain)
+    kernel = Recurrence("kernels/recurrence.c.j2", "recurrence", p.ld(value), each, u)
     h = p.buffer(value)
     carry = p.extra(f"carry_{h.name}", value.domain, p.ld(value))
     p.kept.add(carry.name)  # the sampler runs one level at a time
@@ -204,7 +211,8 @@ def forward(p: Planner, value: Value, kernel: Recurrence, weight: Arg, lists: li
     p.call(kernel, [weight, *operand, carry, h, *lists], value.domain, writes, across=True)
 
 
-def backward(p: Planner, value: Value, kernel: Recurrence, weight: Arg, lists: list[Arg]) -> None:
+def backward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Arg]) -> None:
+    kernel = Recurrence("kernels/recurrence.c.j2", "recurrence_back", p.ld(value), each, backward=True)
     dy, h, _ = value.inputs
     dz, sums = p.buffer(value), children_of(p, value)
     args = [weight, p.read(dy), p.buffer(h), sums, dz, *lists]
@@ -225,9 +233,8 @@ def sparse_outer(p: Planner, value: Value) -> None:
     weight = p.gradient_of[value]
     parameter = p.storage[weight]
     p.clear_gradient(weight)
-    kernel = SparseOuter(
-        "kernels/sparse_outer.c.j2", f"{p.stem(weight)}_gradient", parameter.ld, h.attrs["top_k"] + 1, parameter.ld // p.lanes
-    )
+    room, name = h.attrs["top_k"] + 1, f"{p.stem(weight)}_gradient"
+    kernel = SparseOuter("kernels/sparse_outer.c.j2", name, parameter.ld, room, parameter.ld // p.lanes)
     args = [chosen(p, h), p.read(h), p.read(sums), Arg("gradient", parameter.ident)]
     p.call(kernel, args, h.domain, ["gradient " + parameter.ident], across=True)
 

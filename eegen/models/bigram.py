@@ -10,7 +10,8 @@ from eegen.graph import Graph, Value
 
 
 def bigram(g: Graph, c: ModelConfig) -> Value:
-    return g.apply("lookup", g.parameter("table", c.vocab_size, c.vocab_size, role="embedding"), by="token", label="logits")
+    table = g.parameter("table", c.vocab_size, c.vocab_size, role="embedding")
+    return g.apply("lookup", table, by="token", label="logits")
 
 
 def count_bigrams(data: Dataset) -> dict[str, np.ndarray]:
