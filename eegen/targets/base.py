@@ -70,7 +70,7 @@ class Target:
     def tile(self, vectors: int, k: int) -> Tile:
         """The tile for C = A·B with `vectors` registers across a row of C and inner size `k`."""
         panels = _cover(vectors, range(1, 13), self.product_cost)
-        panels = tuple(replace(panel, heights=_halving(panel.heights[0])) for panel in panels)
+        panels = tuple(replace(panel, heights=_heights(panel.heights[0])) for panel in panels)
         unroll = 4
         while 2 * unroll < k and 2 * unroll * panels[0].heights[0] * panels[0].vectors <= self.body_fmas:
             unroll *= 2
@@ -156,6 +156,6 @@ def _cover(vectors: int, heights: Sequence[int], cost: Callable[[int, int], floa
     return (Panel(full, wide, (best[wide][1],)), *narrow)
 
 
-def _halving(rows: int) -> tuple[int, ...]:
-    """`rows`, half of it, and so on down to 1: any count is reached in few tiles."""
-    return (rows,) if rows == 1 else (rows, *_halving((rows + 1) // 2))
+def _heights(rows: int) -> tuple[int, ...]:
+    """`rows` and lower ones down to 1, in steps of a fifth: what is left of any row count fills one or two tiles."""
+    return (1,) if rows == 1 else (rows, *_heights(rows - max(1, rows // 5)))
