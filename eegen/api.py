@@ -49,6 +49,24 @@ COLDEST = 1e-30  # a lower temperature would overflow, and picks the same charac
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """What to sample."""
+
+    n: int = 20
+    temperature: float = 0.5
+    prefix: str = ""
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n <= 1_000_000:
+            raise EegenError(f"-n is {self.n}; it must be 1 to 1000000")
+        if not 0 < self.temperature < math.inf:
+            raise EegenError(f"--temperature is {self.temperature:g}; it must be a number above 0")
+        if not 1 <= self.seed <= trainer.MAX_SEED:
+            raise EegenError(f"--seed is {self.seed}; it must be 1 to {trainer.MAX_SEED}")
+
+
+@dataclass(frozen=True)
 class Run:
     """What a call of `Model.train` did."""
 
@@ -262,17 +280,16 @@ class Model:
 
     def sample(self, n: int = 10, *, temperature: float = 0.5, prefix: str = "", seed: int = 42) -> list[str]:
         """`n` new documents that begin with `prefix`."""
-        check_sampling(n, temperature, seed)
-        tokens = self.encode(prefix)
+        how = Sampling(n, temperature, prefix, seed)
+        tokens = self.encode(how.prefix)
         block = self.config.block_size
         if len(tokens) >= block:
-            raise EegenError(f"the prefix has {len(tokens)} characters; the model's block holds {block}, so give fewer")
+            raise EegenError(f"the prefix has {len(tokens)} characters; the model's block is {block}: give fewer")
         alone = build_dataset([self.chars[:1]], self.chars, block)
-        session = Session(
-            self.compiled.plan, self._engine(), alone, batch=min(n, self._evaluation_batch(block)), longest=block
-        )
+        batch = min(how.n, self._evaluation_batch(block))
+        session = Session(self.compiled.plan, self._engine(), alone, batch=batch, longest=block)
         self._lend(session)
-        drawn = session.sample(n, max(temperature, COLDEST), tokens, seed)
+        drawn = session.sample(how.n, max(how.temperature, COLDEST), tokens, how.seed)
         session.engine.close()
         return ["".join(self.chars[i] for i in sample) for sample in drawn]
 
@@ -319,13 +336,12 @@ class Model:
         return Library(self.compiled.build.path)
 
     def _open(self, options: TrainOptions) -> Session:
-        """A session with room for these options: the one at hand if it has, else a new one that takes over its state."""
+        """A session with room for these options: the one at hand, or a new one that takes over its state."""
         old = self._session
-        if old is not None and self._split == options.val and old.header["sharing"] == options.sharing:
-            if options.batch <= self._room[0] and options.threads <= self._room[1]:
-                old.header["batch"], old.header["threads"] = options.batch, options.threads
-                old.header["random"] = options.order == "random"
-                return old
+        if old is not None and self._fits(options):
+            old.header["batch"], old.header["threads"] = options.batch, options.threads
+            old.header["random"] = options.order == "random"
+            return old
         if old is not None:
             self._state = _State.of(old)
         documents = self.documents
@@ -350,6 +366,12 @@ class Model:
             old.engine.close()
         self._session, self._split, self._room = session, options.val, (options.batch, options.threads)
         return session
+
+    def _fits(self, options: TrainOptions) -> bool:
+        """Whether the session at hand can train so: its data are the same and its memory is large enough."""
+        assert self._session is not None
+        same = self._split == options.val and self._session.header["sharing"] == options.sharing
+        return same and options.batch <= self._room[0] and options.threads <= self._room[1]
 
     def _lend(self, session: Session) -> None:
         """The weights of training, copied for reading."""
@@ -441,15 +463,6 @@ def documents_of(data: Data) -> list[str]:
     if data is None or isinstance(data, str | os.PathLike):
         return load_documents(None if data is None else Path(data))
     return list(data)
-
-
-def check_sampling(n: int, temperature: float, seed: int) -> None:
-    if not 1 <= n <= 1_000_000:
-        raise EegenError(f"-n is {n}; it must be 1 to 1000000")
-    if not 0 < temperature < math.inf:
-        raise EegenError(f"--temperature is {temperature:g}; it must be a number above 0")
-    if not 1 <= seed <= trainer.MAX_SEED:
-        raise EegenError(f"--seed is {seed}; it must be 1 to {trainer.MAX_SEED}")
 
 
 def config_of(checkpoint: Checkpoint) -> ModelConfig:

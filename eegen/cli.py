@@ -5,14 +5,16 @@ from __future__ import annotations
 import json as json_format
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from eegen import __version__
+from eegen.config import flag
 from eegen.errors import EegenError
-from eegen.options import DATA, FILES, MODEL, TARGET, TRAIN, Given, Group, takes
+from eegen.options import DATA, FILES, MODEL, SAMPLE, TARGET, TRAIN, Given, Group, takes
 
 app = typer.Typer(
     add_completion=False,
@@ -23,7 +25,7 @@ app = typer.Typer(
     epilog="Start with: eegen train",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object on stdout, all else on stderr.")]
 CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", show_default=False, help="A file that --save wrote.")]
 
 BUILD_DATA: Group = {"data": DATA}
@@ -49,8 +51,13 @@ def main() -> None:
         # A usage error of typer's, whatever module its version keeps the class in.
         if not hasattr(error, "format_message"):
             raise
-        code = complain(" ".join(error.format_message().split()), 2)
+        code = complain(f"{' '.join(error.format_message().split()).rstrip('.')}; see {called(error)} --help", 2)
     sys.exit(code)
+
+
+def called(error: Any) -> str:
+    """The command that a usage error is about, as typed."""
+    return str(error.ctx.command_path) if getattr(error, "ctx", None) else "eegen"
 
 
 def complain(what: str, code: int) -> int:
@@ -61,7 +68,7 @@ def complain(what: str, code: int) -> int:
 @app.callback(invoke_without_command=True)
 def eegen(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version.")] = False,
 ) -> None:
     if version:
         print(__version__)
@@ -78,7 +85,7 @@ def build(
     data: Given,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path("generated"),
     standalone: Annotated[
-        bool, typer.Option("--standalone", help="A whole program, with a main, in one C file.")
+        bool, typer.Option("--standalone", metavar="", help="A whole program, with a main, in one C file.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -105,7 +112,9 @@ def train(
     target: Given,
     train: Given,
     files: Given,
-    emulate: Annotated[bool, typer.Option("--emulate", help="Run a target that this machine lacks, in QEMU.")] = False,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", metavar="", help="Run a target this machine lacks, in QEMU.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a model: ten names it made up, its loss, its speed, and a checkpoint with --save."""
@@ -163,36 +172,26 @@ def train(
 @app.command()
 @takes(BUILD_DATA, TARGET)
 def eval(data: Given, target: Given, checkpoint: CheckpointFile, json: Json = False) -> None:
-    """The exact loss of a checkpoint over every document of the data."""
-    from eegen.api import documents_of, load
+    """The exact loss of a checkpoint over every document: of the data it was trained on, or of --data."""
+    from eegen.api import load
 
-    documents = documents_of(data.get("data"))
-    loss = load(checkpoint, data=documents, **target_of(target)).evaluate()
+    model = load(checkpoint, data=data.get("data"), **target_of(target))
+    loss = model.evaluate()
     if json:
-        return show_json({"loss": loss, "documents": len(documents), "checkpoint": str(checkpoint)})
-    print(f"loss {loss:.6f} over {len(documents):,} documents")
+        return show_json({"loss": loss, "documents": len(model.documents), "checkpoint": str(checkpoint)})
+    print(f"loss {loss:.6f} over {len(model.documents):,} documents")
 
 
 @app.command()
-@takes(TARGET)
-def sample(
-    target: Given,
-    checkpoint: CheckpointFile,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="How many.")] = 20,
-    temperature: Annotated[float, typer.Option(metavar="X", help="Below 1 the likely is likelier.")] = 0.5,
-    prefix: Annotated[str, typer.Option(metavar="TEXT", help="What each begins with.")] = "",
-    seed: Annotated[int, typer.Option(metavar="N", help="Names the samples.")] = 42,
-    json: Json = False,
-) -> None:
+@takes(SAMPLE, TARGET)
+def sample(how: Given, target: Given, checkpoint: CheckpointFile, json: Json = False) -> None:
     """New documents from a checkpoint."""
-    from eegen.api import check_sampling, load
+    from eegen.api import Sampling, load
 
-    check_sampling(n, temperature, seed)
-    made = load(checkpoint, data=[], **target_of(target)).sample(n, temperature=temperature, prefix=prefix, seed=seed)
+    chosen = Sampling(**how)
+    made = load(checkpoint, data=[], **target_of(target)).sample(**asdict(chosen))
     if json:
-        return show_json(
-            {"samples": made, "temperature": temperature, "prefix": prefix, "seed": seed, "checkpoint": str(checkpoint)}
-        )
+        return show_json({"samples": made, **asdict(chosen), "checkpoint": str(checkpoint)})
     print("\n".join(made))
 
 
@@ -203,7 +202,7 @@ def inspect(
     target: Given,
     data: Given,
     kernel: Annotated[str, typer.Option(metavar="NAME", help="Show this section of the C.", show_default=False)] = "",
-    asm: Annotated[bool, typer.Option("--asm", help="Show what the compiler made of it.")] = False,
+    asm: Annotated[bool, typer.Option("--asm", metavar="", help="Show what the compiler made of it.")] = False,
     json: Json = False,
 ) -> None:
     """The kernels of a model: shapes, tiles, FLOPs, bytes, instructions; and the C of each."""
@@ -219,13 +218,13 @@ def inspect(
 
 @app.command()
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Install what is missing, where that is allowed.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", metavar="", help="Install what is missing, where that is allowed.")
+    ] = False,
     cc: Annotated[str, typer.Option(metavar="CLANG", help="The compiler to judge.", show_default=False)] = "",
     json: Json = False,
 ) -> None:
     """What this machine has of what eegen can use, and how to get the rest."""
-    from dataclasses import asdict
-
     from eegen import doctor as surgery
 
     actions = surgery.fix(lambda line: print(f"$ {line}", file=sys.stderr), cc or None) if fix else []
@@ -288,10 +287,8 @@ def prepare(model: Given, target: Given, train: Given, files: Given, emulate: bo
         return Model(**model, **common)
     kept = checkpoint.load(path)
     for name, value in model.items():
-        if kept.config.get(name) != value:
-            raise EegenError(
-                f"--{name.replace('_', '-')} {value} does not fit {path}, which has {kept.config.get(name)}"
-            )
+        if (has := kept.config.get(name)) != value:
+            raise EegenError(f"{flag(name)} {value} does not fit {path}, which has {has}")
     if "init" in files:
         return Model.of_checkpoint(kept, **common, weights_only=True)
     before = kept.training.get("options", {})

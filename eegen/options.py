@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eegen.config import ACTIVATIONS, MODEL_OPTIONS, ORDERS, SVL_BITS, TRAIN_DEFAULTS
+from eegen.config import ACTIVATIONS, MODEL_OPTIONS, ORDERS, SVL_BITS, TRAIN_DEFAULTS, flag
 from eegen.errors import EegenError
 from eegen.schedules import SCHEDULES
 from eegen.targets import TARGETS
@@ -87,6 +87,13 @@ FILES: Group = {
     "log": Option(Path, "A JSON line a step: step, loss, lr.", metavar="FILE.jsonl"),
 }
 
+SAMPLE: Group = {
+    "n": Option(int, "How many. [default: 20]", names=("-n",), metavar="N"),
+    "temperature": Option(float, "Below 1 the likely is likelier still. [default: 0.5]", metavar="X"),
+    "prefix": Option(str, "What each begins with.", metavar="TEXT"),
+    "seed": Option(int, f"Names the samples. {_default('seed')}", metavar="N"),
+}
+
 PANELS = ((MODEL, "Model"), (TARGET, "Target"), (TRAIN, "Training"), (FILES, "Files"))
 
 
@@ -101,42 +108,43 @@ def takes(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]
 
         @functools.wraps(command)
         def run(**values: Any) -> None:
-            given = [
-                {name: value for name in group if (value := values.pop(name)) is not None and value is not False}
-                for group in groups
-            ]
+            given: list[Given] = []
+            for group in groups:
+                texts = {name: values.pop(name) for name in group}
+                known = {name: text for name, text in texts.items() if text is not None and text is not False}
+                given.append({name: value_of(name, text, group[name]) for name, text in known.items()})
             if any("config" in group for group in groups):
                 _add_file(given, groups)
             command(*given, **values)
 
-        taken = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=_unset(option),
-                annotation=_annotation(name, option, panel),
-            )
-            for group in groups
-            for panel in [next((title for known, title in PANELS if known is group), None)]
-            for name, option in group.items()
-        ]
+        taken = []
+        for group in groups:
+            panel = next((title for known, title in PANELS if known is group), None)
+            for name, option in group.items():
+                default = False if option.type is bool else None
+                kind = inspect.Parameter.KEYWORD_ONLY
+                taken.append(
+                    inspect.Parameter(name, kind, default=default, annotation=_annotation(name, option, panel))
+                )
         arguments = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         run.__signature__ = inspect.Signature([*arguments, *taken])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in (*arguments, *taken)}
-        del run.__wrapped__  # type: ignore[attr-defined]
+        del run.__wrapped__
         return run
 
     return wrap
 
 
-def _unset(option: Option) -> Any:
-    return False if option.type is bool else None
-
-
 def _annotation(name: str, option: Option, panel: str | None) -> Any:
-    names = option.names or ("--" + name.replace("_", "-"),)
-    info = typer.Option(*names, help=option.help, metavar=option.metavar, rich_help_panel=panel, show_default=False)
-    return Annotated[option.type if option.type is bool else option.type | None, info]
+    """Typer takes all values as text: `value_of` says what is wrong with one in the same words for a file."""
+    info = typer.Option(
+        *(option.names or (flag(name),)),
+        help=option.help.replace("[", "\\["),  # rich would take a bracket for markup
+        metavar="" if option.type is bool else option.metavar,
+        rich_help_panel=panel,
+        show_default=False,
+    )
+    return Annotated[bool if option.type is bool else str | None, info]
 
 
 def _add_file(given: list[Given], groups: tuple[Group, ...]) -> None:
@@ -176,13 +184,24 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise EegenError(f"configuration {path} is not TOML: {error}") from None
 
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
+
+
+def value_of(name: str, text: str, option: Option) -> Any:
+    """The value that the command line gives to an option."""
+    try:
+        return option.type(text)
+    except ValueError:
+        spelled = (option.names or (flag(name),))[0]
+        raise EegenError(f"{spelled} is {text!r}; it must be {KINDS[option.type]}") from None
+
+
 def _typed(path: Path, key: str, value: Any, option: Option) -> Any:
-    """A TOML value as the type of its option; an integer will do for a float, a path of a file is beside that file."""
+    """A TOML value as the type of its option; an integer will do for a float, a path starts beside its file."""
     if option.type is float and type(value) is int:
         value = float(value)
     if option.type is Path and isinstance(value, str):
         return path.parent / value
     if type(value) is not option.type:
-        kinds = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
-        raise EegenError(f"{path}: {key} is {value!r}; it must be {kinds[option.type]}")
+        raise EegenError(f"{path}: {key} is {value!r}; it must be {KINDS[option.type]}")
     return value
