@@ -1,0 +1,85 @@
+"""The machines that generated C is tested on: this one, and Arm ones under QEMU where this is not one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eegen.compile import compile_model
+from eegen.config import ModelConfig
+from eegen.data import build_dataset, vocabulary
+from eegen.emulate import EmulatedEngine
+from eegen.runtime import Engine, Library, Session
+from eegen.targets import TARGETS, runs_here
+from eegen.toolchain import emulator, find_qemu
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A target, and for SME the length of its streaming vectors."""
+
+    target: str
+    svl_bits: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.target}-{self.svl_bits}" if self.svl_bits else self.target
+
+    @property
+    def native(self) -> bool:
+        return self.svl_bits is None and runs_here(TARGETS[self.target]) is None
+
+    def need(self) -> None:
+        """Skip the running test where nothing runs this machine; a CI machine has to have QEMU."""
+        target = TARGETS[self.target]
+        reason = runs_here(target)
+        if reason is None:
+            return
+        if target.machine != "aarch64":
+            pytest.skip(reason)
+        if find_qemu(target.machine) is None:
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{reason}, and there is no QEMU")
+
+
+NATIVE = [Machine("scalar"), Machine("avx2"), Machine("avx512")]
+ARM = [Machine("neon"), Machine("sme2"), Machine("sme2", 128), Machine("sme2", 256)]
+
+
+def parameters(machines: Sequence[Machine]) -> list[Any]:
+    """Machines as arguments of a parametrized test, the emulated ones marked slow."""
+    return [pytest.param(m, id=str(m), marks=[] if m in NATIVE or m.native else [pytest.mark.slow]) for m in machines]
+
+
+def open_session(
+    machine: Machine,
+    config: ModelConfig,
+    documents: Sequence[str],
+    chars: str = "",
+    *,
+    spread: float = 1.0,
+    **options: Any,
+) -> Session:
+    """A session with its first weights, `spread` times as far from zero as usual."""
+    machine.need()
+    kind: Any = "library" if machine.native else "program"
+    made = compile_model(config, machine.target, svl_bits=machine.svl_bits, kind=kind)
+    data = build_dataset(documents, chars or vocabulary(documents), config.block_size)
+    engine: Engine
+    engine = Library(made.build.path) if machine.native else EmulatedEngine(made.build.path, emulator(made.plan.target))
+    session = Session(made.plan, engine, data, **options)
+    session.init()
+    for weights in session.parameters.values():
+        weights *= np.float32(spread)
+    return session
+
+
+def logits_of(session: Session, rows: int) -> np.ndarray:
+    """The first rows of the logits [rows][vocabulary], where the last call left them."""
+    buffer = session.plan.buffers[session.plan.logits]
+    at = int(np.atleast_1d(session.header["at_slot"])[buffer.slot])
+    whole = np.frombuffer(session.memory, np.float32, rows * buffer.ld, at).reshape(rows, buffer.ld)
+    return whole[:, : session.plan.build.model.vocab_size]
