@@ -41,7 +41,9 @@ class EmulatedEngine:
             )
         except OSError as error:
             self._forget()
-            raise EegenFailure(f"{' '.join([*prefix, str(program)])} cannot be run: {error.strerror or error}") from None
+            raise EegenFailure(
+                f"{' '.join([*prefix, str(program)])} cannot be run: {error.strerror or error}"
+            ) from None
 
     def allocate(self, header: Array) -> mmap.mmap:
         """Lay out the arena of a header, once, and give its memory."""

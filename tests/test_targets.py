@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from machines import ARM, NATIVE, Machine, logits_of, parameters
 
-from eegen.config import ADAM, ModelConfig
+from eegen.config import ModelConfig
 from eegen.data import load_documents
 from eegen.reference import Oracle, adam, batch_rows
 from eegen.runtime import Session, sample_streams
@@ -26,6 +26,8 @@ ODD = ModelConfig(d_model=20, n_heads=4, n_layers=3, block_size=8, activation="r
 WIDE = ModelConfig(d_model=36, n_heads=4, vocab_size=len(MANY_LETTERS) + 1, d_ff=50)
 THIN = ModelConfig(d_model=10, n_heads=5, block_size=5)
 ONE_HEAD = ModelConfig(d_model=16, n_heads=1, n_layers=2)
+TWO_HEADS = ModelConfig(d_model=64, n_heads=2, d_ff=80)
+THREE_HEADS = ModelConfig(d_model=24, n_heads=3)
 NARROW = ModelConfig(d_model=3, n_heads=3, d_ff=1, block_size=1)
 
 
@@ -53,9 +55,16 @@ CASES = [
     Case("the-same-names-twice", SMALL, ["emma", "ava", "emma", "ava", "emmanuel", "av"]),
     Case("names-longer-than-the-block", ODD, ["abcdefghijklmnop", "zzzzzzzzzzzzzzzz", "abcdefgh", "abcdefg", "ab"]),
     Case("width-20-three-layers-relu2", ODD, NAMES[100:107]),
-    Case("width-36-unicode", WIDE, ["漢😀ж", "Zoë".replace("ë", "é"), "ßщñ", MANY_LETTERS, MANY_LETTERS[::-1]], MANY_LETTERS),
+    Case(
+        "width-36-unicode",
+        WIDE,
+        ["漢😀ж", "Zoë".replace("ë", "é"), "ßщñ", MANY_LETTERS, MANY_LETTERS[::-1]],
+        MANY_LETTERS,
+    ),
     Case("width-10-five-heads", THIN, NAMES[50:61]),
     Case("one-head", ONE_HEAD, NAMES[7:16]),
+    Case("heads-of-32", TWO_HEADS, NAMES[30:34]),
+    Case("heads-of-8", THREE_HEADS, NAMES[40:46]),
     Case("width-3-block-1", NARROW, ["a", "bc", "d"]),
 ]
 MANY = Case("batch-257", SMALL, NAMES[:257])
@@ -98,7 +107,9 @@ def check_adam(case: Case, session: Session, steps: int = 4) -> None:
     assert found == pytest.approx(losses, rel=1e-5)
     for name, w in session.parameters.items():
         error = np.abs(w - weights[name])
-        assert (error <= slack[name] + 1e-6).all(), f"{name}: {(error / (slack[name] + 1e-6)).max():.3g} of what is allowed"
+        assert (error <= slack[name] + 1e-6).all(), (
+            f"{name}: {(error / (slack[name] + 1e-6)).max():.3g} of what is allowed"
+        )
 
 
 @pytest.mark.parametrize("machine", parameters(NATIVE + ARM))
@@ -147,14 +158,14 @@ def test_a_seed_gives_the_same_bytes_twice(machine: Machine, open_session: Open)
 @pytest.mark.parametrize("machine", parameters(NATIVE[1:] + ARM[:2]))
 def test_targets_agree_over_100_steps(machine: Machine, open_session: Open) -> None:
     lr = (0.01 * (1 - np.arange(100) / 100)).astype(np.float32)
-    losses, other = (
-        open_session(m, SMALL, NAMES, LETTERS, batch=4).train(lr) for m in (machine, Machine("scalar"))
-    )
+    losses, other = (open_session(m, SMALL, NAMES, LETTERS, batch=4).train(lr) for m in (machine, Machine("scalar")))
     assert np.abs(losses - other).max() < 2e-3
     assert losses.mean() == pytest.approx(other.mean(), abs=1e-4)
 
 
-def draws(case: Case, session: Session, texts: list[list[int]], temperature: float, prefix: int, seed: int) -> tuple[int, int]:
+def draws(
+    case: Case, session: Session, texts: list[list[int]], temperature: float, prefix: int, seed: int
+) -> tuple[int, int]:
     """(tokens that are not the oracle's draw from the same random numbers, tokens too close to call).
 
     The oracle's probabilities come from the whole text at once; the session's from one token at a time.
