@@ -38,7 +38,7 @@ def main() -> None:
         sys.stdout.flush()
     except EegenError as error:
         code = complain(str(error), error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         code = complain("interrupted", 130)
     except MemoryError:
         code = complain("out of memory: choose a smaller model or --batch", 1)
@@ -179,7 +179,7 @@ def eval(data: Given, target: Given, checkpoint: CheckpointFile, json: Json = Fa
     loss = model.evaluate()
     if json:
         return show_json({"loss": loss, "documents": len(model.documents), "checkpoint": str(checkpoint)})
-    print(f"loss {loss:.6f} over {len(model.documents):,} documents")
+    print(f"loss {loss:.6f} over {documents(len(model.documents))}")
 
 
 @app.command()
@@ -306,6 +306,10 @@ def prepare(model: Given, target: Given, train: Given, files: Given, emulate: bo
 
 def show_json(value: Given) -> None:
     print(json_format.dumps(value, ensure_ascii=False))
+
+
+def documents(n: int) -> str:
+    return f"{n:,} document{'s' if n != 1 else ''}"
 
 
 def number(x: float) -> float | None:

@@ -16,6 +16,7 @@ from eegen import arena
 from eegen.config import ADAM
 from eegen.data import Dataset
 from eegen.errors import EegenError
+from eegen.models import FITS
 from eegen.plan import Parameter, Plan
 
 Array = np.ndarray
@@ -76,6 +77,11 @@ class Library:
 
     def allocate(self, header: Array) -> Buffer:
         size = self.lib.eegen_arena(self.ffi.from_buffer(header))
+        if (free := free_memory()) is not None and size > free:
+            raise EegenError(
+                f"this model and batch need {size / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free: "
+                "choose a smaller model or --batch"
+            )
         try:
             mapped = mmap.mmap(-1, size + HUGE_PAGE)
         except (OSError, ValueError, OverflowError) as error:
@@ -176,6 +182,11 @@ class Session:
         """Draw the first weights from the stream of the seed."""
         self.engine.call("eegen_init")
 
+    def fit(self) -> None:
+        """Set the parameters of a model that is computed from its data, not trained."""
+        for name, values in FITS[self.plan.build.model.model](self.data).items():
+            self.parameters[name][:] = values
+
     def train(self, lr: Array) -> Array:
         """One step for each learning rate (at most `chunk`); the losses, fewer where one is not a number."""
         count = len(lr)
@@ -266,3 +277,18 @@ def _yield_address() -> int:
     """Where the C library's sched_yield is, for threads that wait."""
     function = ctypes.CDLL(None).sched_yield
     return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still use, as far as Linux tells: mapping more than that succeeds, using it kills."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            free = next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):
+        return free
