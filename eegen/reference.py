@@ -85,8 +85,9 @@ class Oracle:
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.graph, self.logits = build_graph(config)
-        self.loss = self.graph.apply("cross_entropy", self.logits)
+        self.graph, logits = build_graph(config)
+        self.loss = self.graph.apply("cross_entropy", logits)
+        self.logits = self.loss.inputs[0]  # of prefix rows
         self.gradients = backward(self.graph, self.loss)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from eegen.config import ModelConfig
+from eegen.data import Dataset
 from eegen.graph import Graph, Value
-from eegen.models.bigram import bigram
+from eegen.models.bigram import bigram, count_bigrams
 from eegen.models.gpt import gpt
 from eegen.models.mlp import mlp
 from eegen.models.rnn import rnn
@@ -20,6 +23,9 @@ MODELS: dict[str, Callable[[Graph, ModelConfig], Value]] = {
     "bigram": bigram,
     "bigram-count": bigram,
 }
+
+# Models whose parameters are computed from the data at once, with no training.
+FITS: dict[str, Callable[[Dataset], dict[str, np.ndarray]]] = {"bigram-count": count_bigrams}
 
 
 def build_graph(config: ModelConfig) -> tuple[Graph, Value]:

@@ -1,0 +1,147 @@
+"""Every model of the family, and the options of the GPT, on every target against the float64 oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from machines import ARM, NATIVE, Machine, parameters
+from test_targets import LETTERS, NAMES, Case, check_adam, check_gradients, draws, worst
+
+from eegen.config import MODEL_OPTIONS, BuildConfig, ModelConfig, model_config
+from eegen.models import FITS, MODELS
+from eegen.plan import make_plan
+from eegen.reference import batch_rows
+from eegen.runtime import Session
+
+Open = Callable[..., Session]
+
+DOCUMENTS = [*NAMES[:7], "emma", "a", "abcdefghijklmnopqrstuvwxyz", "em"]
+
+
+def case(name: str, model: str = "gpt", **options: Any) -> Case:
+    return Case(name, model_config(model, **options), DOCUMENTS)
+
+
+CASES = [
+    case("gpt-gains", norm_gains=True),
+    case("gpt-final-norm", final_norm=True),
+    case("gpt-tied", tie_embeddings=True, d_model=12, n_heads=3),
+    case("gpt-gains-final-norm-tied-2layers", norm_gains=True, final_norm=True, tie_embeddings=True, n_layers=2),
+    case("rnn", "rnn"),
+    case("rnn-odd", "rnn", d_model=9, d_state=21, block_size=7),
+    case("rnn-wide", "rnn", d_state=128),
+    case("rnn-1", "rnn", d_model=1, d_state=1, block_size=2),
+    case("rnn-sparse", "rnn-sparse"),
+    case("rnn-sparse-odd", "rnn-sparse", d_model=7, d_state=45, top_k=5),
+    case("rnn-sparse-wide", "rnn-sparse", d_state=160, top_k=11, block_size=5),
+    case("rnn-sparse-all", "rnn-sparse", d_state=18, top_k=18),
+    case("mlp", "mlp"),
+    case("mlp-odd", "mlp", context=4, d_embed=7, d_hidden=19, block_size=9),
+    case("mlp-one-character", "mlp", context=1),
+    case("bigram", "bigram"),
+]
+
+
+@pytest.fixture(params=CASES, ids=str)
+def model(request: pytest.FixtureRequest) -> Iterator[Case]:
+    yield request.param
+
+
+def opened(session: Open, case: Case, machine: Machine, **options: Any) -> Session:
+    """A session on the case's documents as one batch, its biases and gains away from zero and one."""
+    options = {"spread": 2.0, "batch": len(case.documents), "random": False, **options}
+    made = session(machine, case.config, case.documents, case.chars, **options)
+    random = np.random.default_rng(1)
+    for weights in made.parameters.values():
+        if weights.ndim == 1:
+            weights += random.normal(0, 0.2, weights.shape).astype(np.float32)
+    return made
+
+
+def test_every_model_has_a_case() -> None:
+    tested = {case.config.model for case in CASES} | set(FITS)
+    assert tested >= set(MODELS) - {"gpt"}
+    assert set(MODELS) == set(MODEL_OPTIONS)
+
+
+@pytest.mark.parametrize("machine", parameters(NATIVE + ARM))
+def test_gradients_and_adam_match_the_oracle(model: Case, machine: Machine, open_session: Open) -> None:
+    session = opened(open_session, model, machine)
+    check_gradients(model, session)
+    check_adam(model, session)
+
+
+@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+def test_sharing_rows_changes_nothing(model: Case, machine: Machine, open_session: Open) -> None:
+    losses, gradients, rows = [], [], []
+    for sharing in (True, False):
+        session = opened(open_session, model, machine, sharing=sharing)
+        session.gradient(np.arange(len(model.documents), dtype=np.int32))
+        rows.append(int(session.header["rows"]))
+        gradients.append({name: value.copy() for name, value in session.gradients.items()})
+        losses.append(session.train(np.full(4, 0.01, np.float32)))
+    assert rows[0] < rows[1]
+    assert worst(*gradients) < 1e-5
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+def test_samples_are_the_oracles_draws(model: Case, machine: Machine, open_session: Open) -> None:
+    """So the state that a sampler carries from level to level is the state of the whole prefix."""
+    session = opened(open_session, model, machine, spread=4.0)
+    texts = session.sample(100 if machine.native else 20, 1.0, [0], seed=7)
+    wrong, close = draws(model, session, texts, 1.0, 1, seed=7)
+    assert wrong == 0
+    assert close < 0.01 * sum(map(len, texts)) + 3
+
+
+@pytest.mark.parametrize("machine", parameters([m for m in NATIVE if m.native]))
+def test_threads_change_nothing(model: Case, machine: Machine, open_session: Open) -> None:
+    losses = [
+        opened(open_session, model, machine, batch=60, threads=threads).train(np.full(4, 0.01, np.float32))
+        for threads in (1, 3)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_recurrent_state_is_computed_once_a_prefix(open_session: Open) -> None:
+    """The rows of a batch are its distinct prefixes, however often each occurs."""
+    session = open_session(NATIVE[0], model_config("rnn"), ["abc", "abd", "abc", "a"], LETTERS, batch=4, random=False)
+    session.gradient(np.arange(4, dtype=np.int32))
+    assert int(session.header["rows"]) == 5
+
+
+def test_counts_of_bigrams_give_their_shares(open_session: Open) -> None:
+    documents = ["ab", "ab", "b"]
+    session = open_session(NATIVE[0], ModelConfig("bigram-count", vocab_size=3), documents, "ab")
+    session.fit()
+    table = np.exp(session.parameters["table"])
+    # a is followed by b twice; b by the boundary three times; the boundary by a twice and by b once: one more each.
+    assert table * [[5], [6], [6]] == pytest.approx(np.array([[1, 3, 1], [1, 1, 4], [3, 2, 1]]), rel=1e-6)
+    rows = batch_rows([[0, 1], [0, 1], [1]], 2, 16)
+    shares = table[rows.token[rows.position_row], rows.target]
+    assert session.loss() == pytest.approx(-np.log(shares).mean(), rel=1e-6)
+
+
+def test_bigrams_reach_the_loss_of_their_counts(open_session: Open) -> None:
+    """The loss over the names is known from other programs: 2.4546 by counts of another split."""
+    count = open_session(NATIVE[0], ModelConfig("bigram-count"), NAMES, LETTERS)
+    count.fit()
+    assert count.loss() == pytest.approx(2.4546, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        ("gpt", 12 * 16 * 16 + 27 * 16),
+        ("rnn", 2 * 16 * 32 + 32 * 32 + 27 * 32),
+        ("rnn-sparse", 2 * 16 * 32 + 16 * 32 + 27 * 32),
+        ("mlp", 30 * 64 + 64 * 27),
+        ("bigram", 0),
+    ],
+)
+def test_the_weights_that_flops_count(model: str, weights: int) -> None:
+    assert make_plan(BuildConfig(model_config(model), "scalar")).matmul_weights == weights
