@@ -92,6 +92,7 @@ class Outer(Kernel):
     twin_ld: int
     tile: Tile
     fused: bool = False
+    streams: bool = False  # the weights and moments do not fit L2
     name: str = field(default="", compare=False)
 
     @property

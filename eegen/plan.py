@@ -416,6 +416,7 @@ class Planner:
             parameter.twin_ld,
             self.plan.target.outer_tile(m, n // self.lanes, multiple=4),
             parameter.fused,
+            self.plan.weights * 16 > 3 << 19,
         )
         if weight in self.started:
             raise NotImplementedError(f"two products make the gradient of {weight.label}")
