@@ -74,10 +74,10 @@ class EmulatedEngine:
     def close(self) -> None:
         """End the program: it does when nobody can ask it any more."""
         process = self.process
-        with contextlib.suppress(OSError):
-            assert process.stdin and process.stdout
-            process.stdin.close()
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe:
+                    pipe.close()
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,235 @@
+"""Standalone programs: what `main` prints, what it refuses, and the calls it answers for Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from machines import Machine
+
+from eegen.compile import compile_model
+from eegen.config import ModelConfig
+from eegen.data import build_dataset, vocabulary
+from eegen.emulate import EmulatedEngine
+from eegen.errors import EegenError, EegenFailure
+from eegen.resources import resource
+from eegen.runtime import Session
+from eegen.targets import TARGETS
+from eegen.toolchain import emulator, find_compiler
+
+CONFIG = ModelConfig(d_model=16)
+STEPS = 40
+MACHINES = [
+    Machine("scalar"),
+    Machine("avx2"),
+    Machine("avx512"),
+    pytest.param(Machine("neon"), marks=pytest.mark.slow),
+    pytest.param(Machine("sme2"), marks=pytest.mark.slow),
+]
+
+
+def run(
+    machine: Machine, *options: str, config: ModelConfig = CONFIG, chars: str = ""
+) -> subprocess.CompletedProcess[str]:
+    machine.need()
+    program = compile_model(config, machine.target, svl_bits=machine.svl_bits, kind="program", chars=chars).build.path
+    command = [*emulator(TARGETS[machine.target]), str(program), *options]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def data() -> str:
+    return str(resource("names.txt"))
+
+
+@pytest.mark.parametrize("order", ["random", "sequential"])
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+def test_a_seed_gives_the_losses_and_names_of_a_session(
+    machine: Machine, order: str, data: str, names: list[str], letters: str, open_session: Callable[..., Session]
+) -> None:
+    done = run(machine, "--data", data, "--steps", str(STEPS), "--seed", "7", "--batch", "5", f"--order={order}")
+    assert done.returncode == 0, done.stderr
+    session = open_session(machine, CONFIG, names, letters, batch=5, seed=7, random=order == "random")
+    losses = session.train((0.01 * (1 - np.arange(STEPS) / STEPS)).astype(np.float32))
+    printed = re.findall(r"^step +(\d+) of 40   loss ([\d.]+) ", done.stdout, re.MULTILINE)
+    assert [int(step) for step, _ in printed] == list(range(4, 41, 4))
+    assert [loss for _, loss in printed] == [f"{losses[int(step) - 1]:.4f}" for step, _ in printed]
+    assert f"mean loss of the last {STEPS} steps {losses.mean(dtype=np.float64):.4f}\n" in done.stdout
+    assert re.search(
+        r"^[\d.]+ us a step: batch [\d.]+, forward [\d.]+, backward [\d.]+, update [\d.]+$", done.stdout, re.M
+    )
+    samples = ["".join(letters[token] for token in tokens) for tokens in session.sample(10, 0.5, [], 7)]
+    assert done.stdout.split("\n")[-11:] == [*samples, ""]
+
+
+def test_it_finds_the_prefixes_that_python_finds(tmp_path: Path, data: str, names: list[str], letters: str) -> None:
+    trie = build_dataset(names, letters, CONFIG.block_size)
+    done = run(Machine("scalar"), "--data", data, "--steps", "1")
+    counts = f"{len(names)} documents, {trie.positions} positions, {trie.n_nodes} prefixes"
+    assert counts in done.stdout
+
+
+def test_it_reads_characters_of_every_length_and_ends_of_every_kind(tmp_path: Path) -> None:
+    text = "\ufeffémile\r\n  漢字\t\n\n\v😀a\rlast line"
+    documents = ["émile", "漢字", "😀a", "last line"]
+    chars = vocabulary(documents)
+    (tmp_path / "data.txt").write_bytes(text.encode())
+    config = ModelConfig(d_model=8, n_heads=2, block_size=4, vocab_size=len(chars) + 1)
+    trie = build_dataset(documents, chars, config.block_size)
+    done = run(Machine("scalar"), "--data", str(tmp_path / "data.txt"), "--steps", "300", config=config, chars=chars)
+    assert f"4 documents, {trie.positions} positions, {trie.n_nodes} prefixes" in done.stdout
+    assert {"émi", "漢字"} & {name[:3] for name in done.stdout.split("\n")[-11:]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty; give at least one line of text"),
+        (b" \r\n\n", "is empty; give at least one line of text"),
+        (b"ab\x00c\n", "is binary (a zero byte at offset 2)"),
+        (b"ab\n\xff\n", "is not UTF-8: byte 0xff at offset 3, line 2"),
+        (b"\xed\xa0\x80\n", "is not UTF-8: byte 0xed at offset 0, line 1"),
+        (b"abc\xc3", "is not UTF-8: byte 0xc3 at offset 3, line 1"),
+        ("anna\nzoé\n".encode(), "has the character 'é' (U+00E9), which is not among the 26 the model knows"),
+    ],
+)
+def test_data_it_cannot_use_is_one_clear_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "data.txt"
+    if content is not None:
+        path.write_bytes(content)
+    done = run(Machine("scalar"), "--data", str(path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "0"], "--steps is '0'; it must be 1 to"),
+        (["--steps", "10x"], "--steps is '10x'"),
+        (["--batch", "4097"], "--batch is '4097'; it must be 1 to 4096"),
+        (["--seed", "-1"], "--seed is '-1'"),
+        (["--lr", "nan"], "--lr is 'nan'; it must be a number above 0"),
+        (["--order", "up"], "--order is 'up'; it must be random or sequential"),
+        (["--steps"], "--steps needs a value"),
+        (["--step=3"], "unknown option '--step'"),
+        (["--data", "."], "is a directory"),
+        (["--serve", "no/such/file"], "cannot be opened"),
+    ],
+)
+def test_options_it_does_not_understand_are_one_clear_line(options: list[str], message: str) -> None:
+    done = run(Machine("scalar"), *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_loss_that_is_not_a_number_stops_it(data: str) -> None:
+    done = run(Machine("scalar"), "--data", data, "--lr", "1e20", "--steps", "50")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: stopped at step \d+: the loss is (nan|inf); a lower --lr .* may help\n", done.stderr)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+def test_compilers_have_nothing_to_warn_of(machine: Machine, tmp_path: Path) -> None:
+    target = TARGETS[machine.target]
+    made = compile_model(CONFIG, target.name, kind="program").build
+    triple = [f"--target={target.triple}"] if target.triple else []
+    command = [*find_compiler().argv, *triple, *target.flags, "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    done = subprocess.run([*command, str(made.source_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_scalar_c_is_for_any_compiler(tmp_path: Path, data: str) -> None:
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("no gcc on this machine")
+    source = compile_model(CONFIG, "scalar", kind="program").build.source_path
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([gcc, *flags, str(source), "-o", str(tmp_path / "program"), "-lm"], check=True)
+    done = subprocess.run([tmp_path / "program", "--data", data, "--steps", "20"], capture_output=True, text=True)
+    ours = run(Machine("scalar"), "--data", data, "--steps", "20").stdout
+    first = r"loss ([\d.]+) "
+    assert [float(x) for x in re.findall(first, done.stdout)] == pytest.approx(
+        [float(x) for x in re.findall(first, ours)], abs=2e-4
+    )
+
+
+@pytest.mark.slow
+def test_streaming_vectors_of_another_length_are_refused() -> None:
+    machine = Machine("sme2")
+    machine.need()
+    if not (prefix := emulator(TARGETS["sme2"])):
+        pytest.skip("this machine has one length of streaming vectors")
+    program = compile_model(CONFIG, "sme2", kind="program").build.path
+    prefix[-1] = prefix[-1].replace("vector-length=64", "vector-length=32")
+    done = subprocess.run([*prefix, str(program), "--steps", "1"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "built for streaming vectors of 512 bits and this machine's have 256" in done.stderr
+    with (
+        EmulatedEngine(program, prefix) as engine,
+        pytest.raises(EegenError, match="512 bits and this machine's have 256") as error,
+    ):
+        engine.call("eegen_arena")
+    assert error.value.exit_code == 2
+
+
+# --- calls from Python
+
+
+@pytest.fixture
+def engine() -> Iterator[EmulatedEngine]:
+    program = compile_model(CONFIG, "scalar", kind="program").build.path
+    with EmulatedEngine(program, []) as engine:
+        yield engine
+
+
+def test_serving_gives_what_the_library_gives(
+    engine: EmulatedEngine, names: list[str], letters: str, open_session: Callable[..., Session]
+) -> None:
+    plan = compile_model(CONFIG, "scalar", kind="program").plan
+    served = Session(plan, engine, build_dataset(names, letters, 16), batch=4)
+    served.init()
+    loaded = open_session(Machine("scalar"), CONFIG, names, letters, batch=4)
+    lr = np.full(3, 0.01, np.float32)
+    assert served.train(lr) == pytest.approx(loaded.train(lr), rel=1e-5)
+    documents = np.arange(4, dtype=np.int32)
+    assert served.gradient(documents) == pytest.approx(loaded.gradient(documents), rel=1e-5)
+    assert served.sample(3, 0.5, [0], 1) == loaded.sample(3, 0.5, [0], 1)
+    assert served.header["step"] == 3
+
+
+def test_a_dead_engine_says_how_it_died(engine: EmulatedEngine) -> None:
+    os.kill(engine.process.pid, signal.SIGKILL)
+    with pytest.raises(EegenFailure, match="stopped: killed by SIGKILL"):
+        engine.call("eegen_ticks")
+
+
+def test_a_dead_engine_gives_its_last_words(engine: EmulatedEngine) -> None:
+    with pytest.raises(EegenError, match="stopped: eegen_loss needs an arena"):
+        engine.call("eegen_loss", 1)
+
+
+def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EegenFailure, match="nothing cannot be run: No such file"):
+        EmulatedEngine(tmp_path / "nothing", [])
+
+
+def test_an_engine_has_one_thread(engine: EmulatedEngine) -> None:
+    plan = compile_model(CONFIG, "scalar", kind="program").plan
+    with pytest.raises(EegenError, match="runs on one thread"):
+        Session(plan, engine, build_dataset(["ab"], "abcdefghijklmnopqrstuvwxyz", 16), threads=2)
+
+
+def test_an_engine_ends_with_its_caller(engine: EmulatedEngine) -> None:
+    engine.close()
+    assert engine.process.returncode == 0
