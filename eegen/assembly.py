@@ -13,7 +13,7 @@ KINDS: dict[str, tuple[tuple[str, str], ...]] = {
         ("FMA", r"vfn?m(add|sub)"),
         ("load", r"v?(mov\w*|p?broadcast\w*|gather\w*|lddqu) [^%]*\(.*%[xyz]mm\d+"),
         ("store", r"v?(mov\w*|p?extr\w*|scatter\w*|compress\w*) .*%[xyz]mm\d+, ?[^%]*\("),
-        ("shuffle", r"v?(p?perm|p?shuf|p?unpck|p?broadcast|p?insert|p?extract|p?blend|p?align|p?expand|mov[slhd]+dup|mov[lh]+ps)"),
+        ("shuffle", r"v?(p?(perm|shuf|unpck|broadcast|insert|extract|blend|align|expand)|mov[slhd]+dup|mov[lh]+ps)"),
         ("arithmetic", r"v|.*%xmm"),
         ("branch", r"(j\w+|call\w*|ret\w*)\b"),
         ("scalar", r""),

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from eegen import assembly
 from eegen.compile import compile_model
@@ -138,6 +138,7 @@ def _show_code(text: str, language: str) -> None:
     Console().print(Syntax(text, language, theme="ansi_dark", background_color="default", word_wrap=False))
 
 
+Column = tuple[str, Sequence[str | int]]
 WIDE = 200  # columns of a terminal from which one table will do
 
 
@@ -147,7 +148,7 @@ def _show_table(report: Report) -> None:
     plan = report.plan
     kinds = assembly.kinds_of((row.instructions for row in report.rows), report.machine)
     names = [row.name for row in report.rows]
-    shapes = [
+    shapes: list[Column] = [
         ("kernel", names),
         ("shape", [_plain(row.shape) for row in report.rows]),
         ("tile", [row.tile for row in report.rows]),
@@ -156,7 +157,7 @@ def _show_table(report: Report) -> None:
         ("bytes a row", [row.row_bytes for row in report.rows]),
         ("weights", [row.weight_bytes for row in report.rows]),
     ]
-    counts = [(kind, [row.instructions.get(kind, 0) for row in report.rows]) for kind in kinds]
+    counts: list[Column] = [(kind, [row.instructions.get(kind, 0) for row in report.rows]) for kind in kinds]
     console = Console() if sys.stdout.isatty() else Console(width=WIDE + 40)
     console.print(f"{plan.build.name}: {plan.count:,} parameters", highlight=False)
     if console.width >= WIDE:
@@ -169,14 +170,15 @@ def _show_table(report: Report) -> None:
     console.print("`eegen inspect --kernel NAME` shows one, with --asm what the compiler made of it.", highlight=False)
 
 
-def _table(columns: Sequence[tuple[str, Sequence[str | int]]]) -> Any:
+def _table(columns: Sequence[Column]) -> Any:
     """A table with numbers to the right and nothing where there is nothing."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title, values in columns:
-        table.add_column(title, justify="right" if isinstance(values[0], int) else "left")
+        justify: Literal["left", "right"] = "right" if isinstance(values[0], int) else "left"
+        table.add_column(title, justify=justify, no_wrap=title == "kernel")
     for row in zip(*(values for _, values in columns)):
         table.add_row(*((f"{x:,}" if x else "") if isinstance(x, int) else x for x in row))
     return table

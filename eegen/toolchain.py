@@ -88,7 +88,7 @@ def compile_command(
     words += PROGRAM_FLAGS if kind == "program" else () if hosted else KERNEL_FLAGS
     words += extra_flags
     if kind == "object":
-        words += ["-c", "-fPIC"]
+        words += ["-fPIC", *([] if "-S" in extra_flags else ["-c"])]
     elif kind == "library":
         words += ["-dynamiclib" if mac else "-shared", "-fPIC"]
         if not mac and not hosted:
