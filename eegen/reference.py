@@ -12,6 +12,7 @@ from eegen.config import ModelConfig
 from eegen.graph import Graph, Value
 from eegen.models import build_graph
 from eegen.ops import OPS
+from eegen.optimizers import OPTIMIZERS, How
 
 Array = np.ndarray
 
@@ -92,9 +93,8 @@ class Oracle:
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The named tensors in the order in which they are drawn."""
-        return {
-            part.name: (part.stop - part.start, *p.shape[1:]) for p in self.graph.parameters for part in p.attrs["parts"]
-        }
+        stacked = ((p, part) for p in self.graph.parameters for part in p.attrs["parts"])
+        return {part.name: (part.stop - part.start, *p.shape[1:]) for p, part in stacked}
 
     def evaluate(self, rows: Rows, tensors: Mapping[str, Array]) -> dict[Value, Array]:
         known: dict[Value, Array] = {}
@@ -119,9 +119,8 @@ def adam(
     step: int, lr: float, w: Array, g: Array, m: Array, v: Array, beta1: float = 0.85, beta2: float = 0.99
 ) -> tuple[Array, Array, Array]:
     """One Adam step (1-based) in float64: the new weights and moments."""
-    m = beta1 * m + (1 - beta1) * g
-    v = beta2 * v + (1 - beta2) * g * g
-    return w - lr * (m / (1 - beta1**step)) / (np.sqrt(v / (1 - beta2**step)) + 1e-8), m, v
+    w, m, v = OPTIMIZERS["adam"].rule(How(step, lr, beta1, beta2), w, g, m, v)
+    return w, m, v
 
 
 __all__ = ["Graph", "Oracle", "Rows", "adam", "batch_rows"]
