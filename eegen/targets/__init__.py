@@ -12,7 +12,17 @@ from pathlib import Path
 from . import avx2, avx512, neon, scalar, sme2
 from .base import Panel, Target, Tile
 
-__all__ = ["TARGETS", "Panel", "Target", "Tile", "best_target", "cpu_features", "cpu_machine", "runs_here", "with_vectors"]
+__all__ = [
+    "TARGETS",
+    "Panel",
+    "Target",
+    "Tile",
+    "best_target",
+    "cpu_features",
+    "cpu_machine",
+    "runs_here",
+    "with_vectors",
+]
 
 TARGETS: dict[str, Target] = {room.TARGET.name: room.TARGET for room in (sme2, avx512, avx2, neon, scalar)}
 
