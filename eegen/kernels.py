@@ -44,6 +44,11 @@ class Kernel:
         return type(self).__name__.lower()
 
     @property
+    def flops(self) -> int:
+        """Of a row, or of whatever unit `about` names."""
+        return 0
+
+    @property
     def title(self) -> str:
         return str(getattr(self, "name", self.stem)).replace("_", " ")
 

@@ -109,7 +109,7 @@ class Oracle:
         known = self.evaluate(rows, tensors)
         gradients = {}
         for parameter, terms in self.gradients.items():
-            whole = sum(known[term] for term in terms)
+            whole = sum((known[term] for term in terms[1:]), start=known[terms[0]])
             for part in parameter.attrs["parts"]:
                 gradients[part.name] = whole[part.start : part.stop]
         return float(known[self.loss]), gradients
