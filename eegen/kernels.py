@@ -118,6 +118,9 @@ class Outer(Kernel):
         return 2 * self.m * self.n
 
 
+STEP_FLOPS = {"load": 0, "store": 0, "rms": 3, "rms_grad": 6}  # for each number of a row; 1 where it is not said
+
+
 @dataclass(frozen=True)
 class RowProgram(Kernel):
     """Steps on one row at a time, the row held in `vectors` vectors; `width` numbers of it are real."""
@@ -129,7 +132,7 @@ class RowProgram(Kernel):
 
     @property
     def flops(self) -> int:
-        return self.width * len(self.steps)
+        return self.width * sum(STEP_FLOPS.get(step.op, 1) for step in self.steps)
 
     @property
     def shape(self) -> str:
@@ -137,7 +140,8 @@ class RowProgram(Kernel):
 
     @property
     def about(self) -> str:
-        return f"Row by row, {self.width} wide: " + ", ".join(s.op for s in self.steps if s.op != "load") + "."
+        steps = ", ".join(s.op for s in self.steps if s.op != "load")
+        return f"Row by row, {self.shape}: {steps}. {self.flops} FLOPs a row."
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ class Loss(Kernel):
 
     @property
     def about(self) -> str:
-        return f"Softmax, cross-entropy and its gradient in place: {self.shape}."
+        return f"Softmax, cross-entropy and its gradient in place: {self.shape}. {self.flops} FLOPs a row."
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""Generated C as a product: the files in git are what is printed today, and all of it reads well."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from eegen.compile import library_source, program_source
+from eegen.config import BuildConfig, ModelConfig
+from eegen.plan import make_plan
+from eegen.samples import SAMPLES, source
+from eegen.targets import TARGETS
+
+GENERATED = Path(__file__).resolve().parent.parent / "generated"
+FREESTANDING = {"arm_neon.h", "arm_sme.h", "immintrin.h", "stdint.h", "stddef.h"}
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_the_file_in_git_is_what_is_generated(sample: BuildConfig) -> None:
+    kept = (GENERATED / f"{sample.name}.c").read_text(encoding="utf-8")
+    assert kept == source(sample), "templates have changed: `python -m eegen.samples` writes generated/ anew"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_kernels_include_only_what_comes_with_the_compiler(target: str) -> None:
+    text = library_source(make_plan(BuildConfig(ModelConfig(), target)))
+    assert set(re.findall(r"#include\s*[<\"](.+?)[>\"]", text)) <= FREESTANDING
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_program_begins_with_how_to_compile_it(target: str) -> None:
+    chars = "abcdefghijklmnopqrstuvwxyz"
+    text = program_source(make_plan(BuildConfig(ModelConfig(), target)), chars)
+    head = text[: text.index("Contents")]
+    assert f"eegen build --target {target} --standalone" in head
+    assert re.search(r"on .*Mac.*\n \*     clang .*-o gpt-d16-\w+-standalone", head)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_line_of_the_contents_is_a_section_in_order(target: str) -> None:
+    plan = make_plan(BuildConfig(ModelConfig(n_layers=2, activation="relu2"), target))
+    text = library_source(plan)
+    contents = re.findall(r"^ \*   (\d+) +(\w+)  ", text[text.index("Contents") : text.index("*/")], re.MULTILINE)
+    assert contents == re.findall(r"^/\* ==== (\d+) (\w+) =+ \*/$", text, re.MULTILINE)
+    assert [int(number) for number, _ in contents] == list(range(1, len(plan.kernels) + 6))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_kernel_is_opened_by_its_shapes(target: str) -> None:
+    plan = make_plan(BuildConfig(ModelConfig(), target))
+    text = library_source(plan)
+    for kernel in plan.kernels:
+        opening = re.search(rf"/\* ==== \d+ {kernel.name} =+ \*/\n\n/\* (.*?) \*/\n", text)
+        assert opening and kernel.shape in opening[1]
+        if kernel.kind in ("product", "outer"):
+            assert f"Tile {kernel.tile}" in opening[1]
+            assert re.search(r"\d+ FLOPs a row", opening[1])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_lines_end_where_their_text_does(target: str) -> None:
+    text = library_source(make_plan(BuildConfig(ModelConfig(), target)))
+    assert "\n\n\n" not in text
+    assert not re.search(r"[ \t]$", text, re.MULTILINE)
+    assert "\t" not in text
+    assert text.endswith("}\n")
+
+
+def test_the_same_configuration_gives_the_same_text() -> None:
+    build = BuildConfig(ModelConfig(d_model=20, n_layers=2), "avx2")
+    assert library_source(make_plan(build)) == library_source(make_plan(build))
