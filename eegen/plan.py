@@ -588,7 +588,7 @@ class Planner:
                 else:
                     free.remove(slot)
                 self.plan.buffers[name] = replace(buffer, slot=slot)
-            for name in {*call.reads, *call.writes}:
+            for name in dict.fromkeys((*call.reads, *call.writes)):
                 buffer = self.plan.buffers.get(name)
                 if buffer is not None and last[name] == i:
                     free.append(buffer.slot)

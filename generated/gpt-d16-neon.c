@@ -5821,7 +5821,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const collect = floats_of(s, s->at_slot[13]);
     float *const r = floats_of(s, s->at_slot[6]);
     float *const d_r = floats_of(s, s->at_slot[7]);
-    float *const d_a = floats_of(s, s->at_slot[6]);
+    float *const d_a = floats_of(s, s->at_slot[9]);
     float *const a = floats_of(s, s->at_slot[4]);
     float *const d_qkv = floats_of(s, s->at_slot[14]);
     float *const qkv = floats_of(s, s->at_slot[3]);
