@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 
 from eegen import trainer
 from eegen.compile import Compiled, compile_model
-from eegen.config import ModelConfig, model_config
+from eegen.config import ModelConfig, flag, model_config
 from eegen.data import Dataset, build_dataset, load_documents, split, vocabulary
 from eegen.errors import EegenError
 from eegen.journal import Journal
+from eegen.models import FITS
 from eegen.runtime import Engine, Library, Session
 from eegen.trainer import Chunk, Position, TrainOptions
 
@@ -407,6 +408,9 @@ class Model:
         if unknown := [name for name in given if name not in known]:
             raise TypeError(f"train() has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
         chosen = {name: value for name, value in given.items() if value is not None}
+        idle = [name for name in chosen if name not in ("val", "threads", "sharing")]
+        if idle and self.config.model in FITS:
+            raise EegenError(f"{flag(idle[0])} means nothing to the model '{self.config.model}', which is not trained")
         if not resume:
             return TrainOptions(seed=self.options.seed, **chosen)
         before = dataclasses.asdict(self.options)

@@ -10,7 +10,9 @@ import pytest
 from machines import ARM, NATIVE, Machine, parameters
 from test_targets import LETTERS, NAMES, Case, check_adam, check_gradients, draws, worst
 
+from eegen.api import Model
 from eegen.config import MODEL_OPTIONS, BuildConfig, ModelConfig, model_config
+from eegen.errors import EegenError
 from eegen.models import FITS, MODELS
 from eegen.plan import make_plan
 from eegen.reference import batch_rows
@@ -131,6 +133,15 @@ def test_bigrams_reach_the_loss_of_their_counts(open_session: Open) -> None:
     count = open_session(NATIVE[0], ModelConfig("bigram-count"), NAMES, LETTERS)
     count.fit()
     assert count.loss() == pytest.approx(2.4546, abs=0.01)
+
+
+def test_counting_is_a_run_of_one_step_that_refuses_a_learning_rate() -> None:
+    model = Model("bigram-count", data=["ab", "ab", "b"], target="scalar")
+    run = model.train()
+    assert run.steps == 1
+    assert run.mean_loss == pytest.approx(model.evaluate())
+    with pytest.raises(EegenError, match="--lr means nothing to the model 'bigram-count'"):
+        model.train(lr=0.1)
 
 
 @pytest.mark.parametrize(
