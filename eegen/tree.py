@@ -59,8 +59,8 @@ class Sparse(Kernel):
 
     @property
     def room(self) -> int:
-        """Numbers kept of each row: how many entries were chosen, and which."""
-        return self.most + 1
+        """Numbers kept of each row."""
+        return room(self.most)
 
     @property
     def about(self) -> str:
@@ -73,17 +73,21 @@ class SparseOuter(Kernel):
     """G[i] = sum over rows that chose i of state[i] · S[row]: the gradient of the rows of the matrix."""
 
     ld: int
-    room: int
+    most: int
     vectors: int
     name: str = field(default="", compare=False)
 
     @property
     def flops(self) -> int:
-        return 2 * (self.room - 1) * self.ld
+        return 2 * self.most * self.ld
 
     @property
     def shape(self) -> str:
-        return f"[{self.room - 1} chosen][rows] x [rows][{self.ld}]"
+        return f"[{self.most} chosen][rows] x [rows][{self.ld}]"
+
+    @property
+    def room(self) -> int:
+        return room(self.most)
 
     @property
     def about(self) -> str:
@@ -198,7 +202,12 @@ def sparse(p: Planner, value: Value, name: str, backward: bool) -> Sparse:
 
 def chosen(p: Planner, h: Value) -> Arg:
     """The list of the entries that each row of h carried."""
-    return p.extra(f"chosen_{p.buffer(h).name}", h.domain, h.attrs["top_k"] + 1)
+    return p.extra(f"chosen_{p.buffer(h).name}", h.domain, room(h.attrs["top_k"]))
+
+
+def room(most: int) -> int:
+    """Numbers in the list of a row: how many entries were chosen, which, and one that the search writes past them."""
+    return most + 2
 
 
 def forward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Arg]) -> None:
@@ -233,8 +242,8 @@ def sparse_outer(p: Planner, value: Value) -> None:
     weight = p.gradient_of[value]
     parameter = p.storage[weight]
     p.clear_gradient(weight)
-    room, name = h.attrs["top_k"] + 1, f"{p.stem(weight)}_gradient"
-    kernel = SparseOuter("kernels/sparse_outer.c.j2", name, parameter.ld, room, parameter.ld // p.lanes)
+    name = f"{p.stem(weight)}_gradient"
+    kernel = SparseOuter("kernels/sparse_outer.c.j2", name, parameter.ld, h.attrs["top_k"], parameter.ld // p.lanes)
     args = [chosen(p, h), p.read(h), p.read(sums), Arg("gradient", parameter.ident)]
     p.call(kernel, args, h.domain, ["gradient " + parameter.ident], across=True)
 
