@@ -138,7 +138,7 @@ def _apt_packages(cc: str | None) -> list[str]:
     if compiler is None or too_old(compiler, TARGETS["sme2"]):
         newest = _newest_apt_clang()
         if newest > (compiler.major if compiler else 0):
-            packages += [f"clang-{newest}", f"lld-{newest}"]
+            packages += [f"clang-{newest}", f"lld-{newest}", f"libclang-rt-{newest}-dev"]  # rt: sanitizers, in tests
     missing = {finding.name for finding in findings(cc) if finding.state == "missing"}
     if "emulation" in missing:
         packages.append("qemu-user")

@@ -123,7 +123,7 @@ def test_fix_installs_what_is_missing_and_a_second_time_nothing(
     update, install = (bare_machine.parent / "apt.log").read_text().splitlines()
     assert update == "update"
     assert install.split()[3:] == [
-        "clang-19", "lld-19", "qemu-user", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross",
+        "clang-19", "lld-19", "libclang-rt-19-dev", "qemu-user", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross",
     ]  # fmt: skip
     assert missing(doctor.findings()) == set()
     assert doctor.fix() == []
