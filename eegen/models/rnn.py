@@ -12,7 +12,10 @@ def rnn(g: Graph, c: ModelConfig) -> Value:
 
 
 def parts(g: Graph, c: ModelConfig) -> tuple[Value, Value, Value]:
-    """What each token and position adds to the state, the matrix of the recurrence, the head."""
+    """What each token and position adds to the state, the matrix of the recurrence, the head.
+
+    Drawn in this order, stored [out][in]: h M of the formula is h mᵀ here.
+    """
     tok_emb = g.parameter("tok_emb", c.vocab_size, c.d_model, role="embedding")
     pos_emb = g.parameter("pos_emb", c.block_size, c.d_model, role="embedding")
     p_tok = g.parameter("p_tok", c.d_state, c.d_model)
