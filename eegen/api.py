@@ -327,6 +327,19 @@ class Model:
         checkpoint.save(Path(path), session.parameters, session.optimizer, metadata)
         return Path(path)
 
+    def close(self) -> None:
+        """Let go of the memory, and of the process where the target is emulated."""
+        if self._session is not None:
+            self._state = _State.of(self._session)
+            self._session.engine.close()
+            self._session = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
     # --- sessions -------------------------------------------------------------------------------------
 
     def _engine(self) -> Engine:

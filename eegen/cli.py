@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,10 @@ from eegen import __version__
 from eegen.config import flag
 from eegen.errors import EegenError
 from eegen.options import DATA, FILES, MODEL, SAMPLE, TARGET, TRAIN, Given, Group, takes
+
+if TYPE_CHECKING:
+    from eegen.api import Model, Run
+    from eegen.config import ModelConfig
 
 app = typer.Typer(
     add_completion=False,
@@ -120,49 +124,28 @@ def train(
     """Train a model: ten names it made up, its loss, its speed, and a checkpoint with --save."""
     from eegen.progress import Progress
 
-    ready = prepare(model, target, train, files, emulate)
-    say = sys.stderr if json else sys.stdout
-    print(
-        f"{ready.compiled.plan.build.name}: {ready.params:,} parameters, {len(ready.documents):,} documents", file=say
-    )
-    progress = Progress()
-    try:
-        run = ready.train(
-            **training_options(train),
-            resume="resume" in files,
-            save=files.get("save"),
-            log=files.get("log"),
-            on_chunk=progress,
-        )
-    finally:
-        progress.close()
-    stopped = run.stopped == "interrupted"
-    samples = [] if stopped else ready.sample(10, seed=ready.options.seed)
+    with prepare(model, target, train, files, emulate) as ready:
+        name = ready.compiled.plan.build.name
+        about = f"{name}: {ready.params:,} parameters, {documents(len(ready.documents))}"
+        print(about, file=sys.stderr if json else sys.stdout)
+        progress = Progress()
+        try:
+            run = ready.train(
+                **training_options(train),
+                resume="resume" in files,
+                save=files.get("save"),
+                log=files.get("log"),
+                on_chunk=progress,
+            )
+        finally:
+            progress.close()
+        stopped = run.stopped == "interrupted"
+        samples = [] if stopped else ready.sample(10, seed=ready.options.seed)
     if json:
-        show_json(
-            {
-                "steps": run.steps,
-                "loss": number(run.mean_loss),
-                "val_loss": run.val_loss,
-                "seconds": run.seconds,
-                "us_per_step": run.us_per_step,
-                "breakdown_us": run.breakdown_us,
-                "params": ready.params,
-                "target": ready.target,
-                "checkpoint": str(run.checkpoint) if run.checkpoint else None,
-                "samples": samples,
-            }
-        )
+        show_json(as_json(run, ready, samples))
     else:
-        parts = ", ".join(f"{name} {us:.1f}" for name, us in run.breakdown_us.items())
-        print(f"loss        {run.mean_loss:.4f}, the mean of the last {min(100, run.steps)} of {run.steps:,} steps")
-        if run.val_loss is not None:
-            print(f"validation  {run.val_loss:.4f}, over every held-out document")
-        print(f"speed       {run.us_per_step:.1f} µs a step ({parts}), {run.seconds:.2f} s in all")
-        if not stopped:
-            print(f"checkpoint  {run.checkpoint or 'none; --save FILE keeps the model'}")
-            print(f"samples     {' '.join(samples)}")
-    if train.get("until_loss") and run.stopped == "done":
+        show_run(run, samples)
+    if run.stopped == "done" and "until_loss" in train:
         print(f"eegen: the loss did not come down to {train['until_loss']:g}", file=sys.stderr)
     if stopped:
         kept = f"the checkpoint is in {run.checkpoint}" if run.checkpoint else "nothing is kept without --save"
@@ -247,7 +230,7 @@ def doctor(
 # --- from options to objects
 
 
-def configuration(model: Given, chars: str) -> Any:
+def configuration(model: Given, chars: str) -> ModelConfig:
     from eegen.config import model_config
 
     return model_config(**{**model, "vocab_size": len(chars) + 1})
@@ -269,7 +252,7 @@ def training_options(given: Given) -> Given:
     return {**chosen, "sharing": False} if "no_sharing" in given else chosen
 
 
-def prepare(model: Given, target: Given, train: Given, files: Given, emulate: bool) -> Any:
+def prepare(model: Given, target: Given, train: Given, files: Given, emulate: bool) -> Model:
     """The model to train, compiled. What can be wrong is looked at before the compiler is asked."""
     from eegen import checkpoint
     from eegen.api import Model
@@ -302,6 +285,33 @@ def prepare(model: Given, target: Given, train: Given, files: Given, emulate: bo
 
 
 # --- printing
+
+
+def as_json(run: Run, model: Model, samples: list[str]) -> Given:
+    """A training run under the names that scripts rely on."""
+    return {
+        "steps": run.steps,
+        "loss": number(run.mean_loss),
+        "val_loss": run.val_loss,
+        "seconds": run.seconds,
+        "us_per_step": run.us_per_step,
+        "breakdown_us": run.breakdown_us,
+        "params": model.params,
+        "target": model.target,
+        "checkpoint": str(run.checkpoint) if run.checkpoint else None,
+        "samples": samples,
+    }
+
+
+def show_run(run: Run, samples: list[str]) -> None:
+    parts = ", ".join(f"{name} {us:.1f}" for name, us in run.breakdown_us.items())
+    print(f"loss        {run.mean_loss:.4f}, the mean of the last {min(100, run.steps)} of {run.steps:,} steps")
+    if run.val_loss is not None:
+        print(f"validation  {run.val_loss:.4f}, over every held-out document")
+    print(f"speed       {run.us_per_step:.1f} µs a step ({parts}), {run.seconds:.2f} s in all")
+    if samples:
+        print(f"checkpoint  {run.checkpoint or 'none; --save FILE keeps the model'}")
+        print(f"samples     {' '.join(samples)}")
 
 
 def show_json(value: Given) -> None:

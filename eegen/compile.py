@@ -114,7 +114,8 @@ def compile_model(
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
-        raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}")
+        hint = "; --emulate runs it in QEMU" if chosen.machine == "aarch64" else ""
+        raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}{hint}")
     if svl_bits is not None and not chosen.svl_bits:
         raise EegenError(f"--svl-bits means nothing to the target {chosen.name}")
     settings = BuildConfig(config, chosen.name, optimizer, profile, svl_bits or SVL_DEFAULT)

@@ -16,9 +16,9 @@ QUIET = 10.0  # seconds between lines where the output is no terminal
 class Progress:
     """Step, loss, speed and time left: redrawn in place in a terminal, else a plain line now and then."""
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
-        self.stream = stream
-        self.live = stream.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
         self.due = time.monotonic() + (0.0 if self.live else QUIET)
         self.shown = False
 

@@ -1,0 +1,408 @@
+"""The commands: what they print, what they refuse, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eegen import __version__, checkpoint, cli
+from eegen.targets import TARGETS, best_target, runs_here
+from eegen.toolchain import find_qemu
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from eegen.cli import main; main()"]
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.out.count("\n") == 1, self.out
+        return json.loads(self.out)
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def running(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["eegen", *map(str, words)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        captured = capsys.readouterr()
+        code = exit.value.code
+        return Answer(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return running
+
+
+@pytest.fixture
+def model(run: Run, tmp_path: Path) -> Path:
+    """A checkpoint of a short run."""
+    path = tmp_path / "model.safetensors"
+    assert run("train", "--steps", 50, "--save", path).code == 0
+    return path
+
+
+def refused(answer: Answer, said: str, code: int = 2) -> None:
+    """One clear line on stderr, nothing on stdout, and the exit code."""
+    assert answer.code == code
+    assert answer.out == ""
+    lines = answer.err.splitlines()
+    assert len(lines) == 1, answer.err
+    assert lines[0].startswith("eegen: ")
+    assert re.search(said, lines[0]), lines[0]
+
+
+# --- what they do
+
+
+def test_train_prints_what_it_did(run: Run) -> None:
+    answer = run("train", "--steps", 200, "--val", 0.1)
+    assert answer.code == 0
+    for line in ("parameters", "loss ", "validation ", "µs a step (batch", "checkpoint  none; --save", "samples "):
+        assert line in answer.out
+    assert len(answer.out.splitlines()[-1].split()) == 11
+
+
+def test_train_json_has_the_keys_of_the_contract(run: Run) -> None:
+    answer = run("train", "--steps", 200, "--val", 0.1, "--save", "a.safetensors", "--json").json
+    keys = "steps, loss, val_loss, seconds, us_per_step, breakdown_us, params, target, checkpoint, samples"
+    assert list(answer) == keys.split(", ")
+    assert list(answer["breakdown_us"]) == ["batch", "forward", "backward", "update"]
+    assert answer["steps"] == 200
+    assert answer["params"] == 4192
+    assert answer["target"] == best_target().name
+    assert answer["checkpoint"] == "a.safetensors"
+    assert len(answer["samples"]) == 10
+    assert 2 < answer["loss"] < 3
+    assert 2 < answer["val_loss"] < 3
+    assert answer["us_per_step"] == pytest.approx(sum(answer["breakdown_us"].values()))
+
+
+def test_train_from_a_file_with_the_command_line_first(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "docs.txt").write_text("anna\nbob\n")
+    (tmp_path / "c.toml").write_text(
+        'd-model = 8\ndata = "docs.txt"\n[train]\nsteps = 7\nlr = 1\norder = "sequential"\n'
+    )
+    answer = run("train", "--config", "c.toml", "--steps", 5, "--log", "log/a.jsonl", "--json").json
+    assert answer["steps"] == 5
+    lines = [json.loads(line) for line in Path("log/a.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[0]["lr"] == 1
+    assert set("".join(answer["samples"])) <= set("annabob")
+
+
+def test_resume_takes_the_options_of_the_run(run: Run, tmp_path: Path) -> None:
+    options = ["--schedule", "constant", "--batch", 4, "--order", "sequential"]
+    run("train", "--steps", 100, *options, "--save", "whole")
+    run("train", "--steps", 60, *options, "--save", "part")
+    assert run("train", "--resume", "part", "--steps", 100, "--save", "part", "--json").json["steps"] == 100
+    whole, part = checkpoint.load(Path("whole")), checkpoint.load(Path("part"))
+    assert all((part.tensors[name] == tensor).all() for name, tensor in whole.tensors.items())
+    assert all((part.optimizer[name] == tensor).all() for name, tensor in whole.optimizer.items())
+
+
+def test_init_starts_from_the_weights_with_a_fresh_optimizer(run: Run, model: Path) -> None:
+    answer = run("train", "--init", model, "--steps", 1, "--lr", 1e-30, "--save", "b", "--json").json
+    assert answer["steps"] == 1
+    before, after = checkpoint.load(model), checkpoint.load(Path("b"))
+    assert all((after.tensors[name] == tensor).all() for name, tensor in before.tensors.items())
+    assert after.training["step"] == 1
+
+
+def test_eval_and_sample_need_the_checkpoint_alone(run: Run, model: Path, tmp_path: Path) -> None:
+    loss = run("eval", model, "--json").json["loss"]
+    assert f"loss {loss:.6f} over 32,469 documents" in run("eval", model).out
+    (tmp_path / "few.txt").write_text("anna\nmaria\n")
+    assert run("eval", model, "--data", "few.txt", "--json").json["documents"] == 2
+    answer = run("sample", model, "-n", 3, "--prefix", "ma", "--seed", 7, "--temperature", 0.8, "--json").json
+    assert len(answer["samples"]) == 3
+    assert all(name.startswith("ma") for name in answer["samples"])
+    assert len(run("sample", model).out.splitlines()) == 20
+
+
+def test_build_writes_the_c_and_its_library(run: Run, tmp_path: Path) -> None:
+    answer = run("build", "--out", "made", "--json").json
+    assert answer["params"] == 4192
+    source, binary = Path(answer["source"]), Path(answer["binary"])
+    assert source == Path("made") / f"gpt-d16-{best_target().name}.c"
+    assert answer["lines"] == len(source.read_text().splitlines())
+    assert binary.stat().st_size > 10_000
+    assert sorted(Path("made").iterdir()) == sorted([source, binary])
+    plain = run("build")
+    assert "next        eegen train" in plain.out
+    assert (tmp_path / "generated" / source.name).read_bytes() == source.read_bytes()
+
+
+def test_build_of_a_target_for_another_machine_makes_an_object(run: Run) -> None:
+    foreign = next(name for name, target in TARGETS.items() if runs_here(target) and name in ("neon", "avx2"))
+    answer = run("build", "--target", foreign, "--json").json
+    assert answer["kind"] == "object"
+    assert answer["foreign"]
+    assert "--emulate" in answer["next"]
+    assert Path(answer["binary"]).read_bytes()[:4] in (b"\x7fELF", b"\xcf\xfa\xed\xfe")
+
+
+def test_build_standalone_makes_a_program(run: Run) -> None:
+    answer = run("build", "--standalone", "--json").json
+    assert answer["kind"] == "program"
+    words = [os.path.abspath(answer["binary"]), "--steps", "20", "--data", str(ROOT / "names.txt")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_inspect_shows_kernels_and_their_code(run: Run) -> None:
+    report = run("inspect", "--json").json
+    kernels = {row["name"]: row for row in report["kernels"]}
+    assert kernels["w1_forward"]["flops"] == 2 * 16 * 64
+    assert sum(sum(row["instructions"].values()) for row in kernels.values()) > 1000
+    table = run("inspect").out
+    assert all(name in table for name in kernels)
+    assert " void w1_forward(" in run("inspect", "--kernel", "w1_forward").out
+    assert run("inspect", "--kernel", "w1_forward", "--asm").out.startswith("w1_forward:\n")
+
+
+def test_inspect_finds_the_instructions_that_the_targets_are_made_for(run: Run) -> None:
+    wanted = {"avx512": "FMA", "avx2": "FMA", "neon": "FMA", "sme2": "FMOPA"}
+    for target, kind in wanted.items():
+        rows = run("inspect", "--target", target, "--json").json["kernels"]
+        product = next(row for row in rows if row["name"] == "w1_forward")
+        assert product["instructions"][kind] > 20, target
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_qemu("aarch64"), reason="no QEMU")
+@pytest.mark.parametrize("target", [["--target", "neon"], ["--sme2"]])
+def test_an_emulated_target_trains_with_the_same_output(run: Run, target: list[str]) -> None:
+    answer = run("train", *target, "--emulate", "--steps", 4, "--save", "a", "--json").json
+    native = run("train", "--steps", 4, "--json").json
+    assert list(answer) == list(native)
+    assert answer["loss"] == pytest.approx(native["loss"], rel=1e-4)
+    assert run("eval", "a", "--data", "few.txt").code == 2
+    assert len(run("sample", "a", "-n", 2).out.splitlines()) == 2
+
+
+def test_doctor_says_which_compiler_is_used(run: Run) -> None:
+    answer = run("doctor", "--json").json
+    assert answer["findings"][0]["name"] == "compiler"
+    assert "the one used" in run("doctor").out
+
+
+def test_help_and_version(run: Run) -> None:
+    assert run("--version").out.strip() == __version__
+    assert run("train", "--help").code == 0
+    for command in ("build", "train", "eval", "sample", "inspect", "doctor"):
+        assert command in run("--help").out
+        assert "Usage: eegen" in run(command, "-h").out
+    assert "[default: 16]" in run("train", "--help").out
+
+
+# --- what they refuse
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --d-model 65", "--d-model 65 is not divisible by --n-heads 4; heads for it: 1, 5, 13, 65"),
+        ("train --d-model 1028", "--d-model is 1028; it must be 1 to 1024"),
+        ("train --n-layers 17", "--n-layers is 17; it must be 1 to 16"),
+        ("train --block-size 257", "--block-size is 257; it must be 1 to 256"),
+        ("train --activation gelu", "--activation is 'gelu'; it must be one of relu, relu2"),
+        ("train --model lstm", "unknown model 'lstm'; the models are gpt"),
+        ("train --model bigram --d-model 8", "--d-model means nothing to the model 'bigram'"),
+        ("train --target z80", "unknown target 'z80'; the targets are auto"),
+        ("train --sme2 --target neon", "--sme2 and --target neon contradict each other"),
+        ("train --target avx2 --svl-bits 256", "--svl-bits means nothing to the target avx2"),
+        ("train --steps many", "--steps is 'many'; it must be a whole number"),
+        ("train --steps 1.5", "--steps is '1.5'; it must be a whole number"),
+        ("train --lr fast", "--lr is 'fast'; it must be a number"),
+        ("train --lr 0", "--lr is 0; it must be a number above 0"),
+        ("train --lr nan", "--lr is nan; it must be a number above 0"),
+        ("train --batch 5000", "--batch is 5000; it must be 1 to 4096"),
+        ("train --init a --resume b", "--init and --resume contradict each other"),
+        ("train --cc /nowhere/clang", "--cc '/nowhere/clang' does not exist"),
+        ("train --stepz 3", "No such option: --stepz .*--steps"),
+        ("train more", "unexpected extra argument.*more.*; see eegen train --help"),
+        ("train --steps", "'--steps' requires an argument"),
+        ("frobnicate", "No such command 'frobnicate'; see eegen --help"),
+        ("sample", "Missing argument 'CKPT'"),
+        ("sample nowhere", "checkpoint nowhere does not exist"),
+        ("eval .", "checkpoint . is a directory"),
+        ("sample x -n 0", "-n is 0; it must be 1 to"),
+        ("sample x -n some", "-n is 'some'; it must be a whole number"),
+        ("sample x --temperature 0", "--temperature is 0; it must be a number above 0"),
+        ("sample x --temperature nan", "--temperature is nan"),
+        ("train --data nowhere.txt", "data file nowhere.txt does not exist"),
+        ("train --data .", "data file . is a directory"),
+        ("train --save .", "cannot write .* it is a directory"),
+        ("train --config nowhere.toml", "configuration nowhere.toml does not exist"),
+        ("inspect --kernel nothing", "there is no section 'nothing'; the sections are contents"),
+        ("inspect --asm", "--asm needs --kernel NAME"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(run: Run, tmp_path: Path, words: str, said: str) -> None:
+    refused(run(*words.split()), said)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(runs_here(TARGETS["sme2"]) is None, reason="this machine has SME")
+def test_a_target_that_this_machine_lacks_is_refused_with_the_way_out(run: Run) -> None:
+    refused(run("train", "--sme2"), "sme2 cannot run on this machine: .*--emulate")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty; give at least one line of text"),
+        (b" \n\t\n", "is empty"),
+        (b"ab\0c", "is binary \\(a zero byte at offset 2\\)"),
+        (b"anna\n\xff", "is not UTF-8: byte 0xff at offset 5, line 2"),
+    ],
+)
+def test_bad_data_is_refused(run: Run, tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "data.txt").write_bytes(content)
+    refused(run("train", "--data", "data.txt"), said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stepz = 3", "c.toml has the unknown option 'stepz'; did you mean steps"),
+        ("[train]\nlr = 'x'", "c.toml: lr is 'x'; it must be a number"),
+        ("steps = true", "c.toml: steps is True; it must be a whole number"),
+        ("steps = 3.5", "c.toml: steps is 3.5; it must be a whole number"),
+        ("[", "c.toml is not TOML"),
+        ("n-heads = 3", "--d-model 16 is not divisible by --n-heads 3"),
+    ],
+)
+def test_a_bad_configuration_file_is_refused(run: Run, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    refused(run("train", "--config", "c.toml"), said)
+
+
+def test_a_bad_checkpoint_is_refused(run: Run, model: Path, tmp_path: Path) -> None:
+    whole = model.read_bytes()
+    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text").write_text("hello")
+    refused(run("eval", "cut"), "checkpoint cut is truncated or damaged")
+    refused(run("sample", "text"), "checkpoint text is not a safetensors file")
+    refused(run("train", "--init", model, "--d-model", 32), "--d-model 32 does not fit .*, which has 16")
+    refused(run("train", "--resume", model, "--seed", 3), "--seed 3 does not fit .*, whose run has 42")
+    refused(run("sample", model, "--prefix", "ma9"), "'9', which the model does not know; it knows 'abc")
+    refused(run("sample", model, "--prefix", "m" * 16), "the prefix has 16 characters")
+    (tmp_path / "other.txt").write_text("Zoë\n")
+    refused(run("eval", model, "--data", "other.txt"), "document 1 .*'Z', which is not among the 26 the model knows")
+
+
+def test_a_loss_that_is_no_number_says_the_step(run: Run) -> None:
+    answer = run("train", "--lr", 1e12, "--save", "a.safetensors")
+    assert answer.code == 2
+    assert re.search(r"eegen: stopped at step \d+: the loss is nan; a lower --lr than 1e\+12 may help", answer.err)
+    assert not Path("a.safetensors").exists()
+
+
+def test_more_memory_than_there_is_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eegen.runtime.free_memory", lambda: 1 << 20)
+    answer = run("train", "--steps", 1, "--batch", 4096)
+    assert answer.code == 2
+    assert re.search(r"need \d+.\d GiB of memory and 0.0 GiB are free: choose a smaller", answer.err)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_told_before_training(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o555)
+    refused(run("train", "--save", "locked/a"), "cannot write .*locked/a: Permission denied", 1)
+
+
+def test_a_full_disk_leaves_nothing_half_written(run: Run, model: Path, tmp_path: Path) -> None:
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = model.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, old[1]))
+    try:
+        answer = run("train", "--steps", 5, "--save", model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert answer.code == 1
+    assert re.search("eegen: cannot write .*; nothing was changed", answer.err)
+    assert model.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [model]
+
+
+# --- as processes
+
+
+def eegen(*words: object, **options: Any) -> subprocess.Popen[str]:
+    command = [*PROGRAM, *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_ctrl_c_saves_what_is_there_if_asked_to(run: Run, tmp_path: Path, save: bool) -> None:
+    log, path = tmp_path / "log.jsonl", tmp_path / "a.safetensors"
+    words = ["train", "--steps", 10**9, "--log", log, *(["--save", path] if save else [])]
+    process = eegen(*words)
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "loss " in out
+    last = json.loads(log.read_text().splitlines()[-1])["step"]
+    kept = f"the checkpoint is in {path}" if save else "nothing is kept without --save"
+    assert f"eegen: interrupted after step {last:,}; {kept}" in err
+    assert path.exists() == save
+    if save:
+        assert checkpoint.load(path).training["step"] == last
+        assert run("sample", path, "-n", 1).code == 0
+
+
+def test_a_warm_start_is_quick_and_small(run: Run) -> None:
+    """0.7 s and 150 MB is the promise; a busy machine gets some tries."""
+    run("train", "--steps", 1)
+    # Python keeps its bytecode, as it does for whoever has installed eegen.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        process = eegen("train", "--steps", 1, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds.append(time.perf_counter() - began)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        process.communicate()
+        assert process.returncode == 0
+        assert usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) < 150e6
+    assert min(seconds) < 0.7
+
+
+def test_a_closed_pipe_is_no_traceback(run: Run, model: Path) -> None:
+    process = eegen("sample", model, "-n", 100_000)
+    assert process.stdout and process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1
