@@ -64,6 +64,7 @@ FIELDS = (
     Field("total_count", "i8", "positions of all batches so far"),
     Field("ticks", "u8", "batch, forward, backward, update: clock ticks so far", 4),
     Field("loss", "f8", "each thread's part of the loss of this batch", MAX_THREADS),
+    Field("squares", "f8", "each thread's part of the squares of the gradient, where it is clipped", MAX_THREADS),
     Field("arrived", "i8", "threads waiting at the barrier"),
     Field("turn", "i8", "barriers passed"),
 )
@@ -91,6 +92,7 @@ ARRAYS = (
     Array("ancestors_prefix", "i4", "rows * keys", "prefix rows of a row's ancestors, itself last and repeated"),
     Array("ancestors_pair", "i4", "rows * keys", "the same as pair rows"),
     Array("scratch", "f4", "SCRATCH * threads", "operands turned round, a part for each thread"),
+    Array("work", "f4", "WORK * threads", "a hidden matrix on its way to orthogonal, one for each thread"),
     Array("lr", "f4", "chunk", "learning rate of each step of a call"),
     Array("losses", "f4", "chunk", "loss of each step of a call"),
     Array("stream", "u8", "batch", "random stream of each sample"),

@@ -13,7 +13,9 @@ from eegen.config import BuildConfig
 from eegen.graph import Graph, Part, Value
 from eegen.kernels import Arg, Attention, Call, Kernel, Loss, Operand, Outer, Product, RowProgram, Step, Zero, attention
 from eegen.models import build_graph
+from eegen.newton_schulz import Hidden, hidden_matrices
 from eegen.ops import OPS
+from eegen.optimizers import OPTIMIZERS, Optimizer
 from eegen.targets import TARGETS, Target, with_vectors
 
 
@@ -51,6 +53,7 @@ class Parameter:
     twin: int
     segment: int
     fused: bool = False  # updated where its gradient is made
+    hidden: bool = False  # the optimizer has a rule for it as a matrix
 
     @property
     def ident(self) -> str:
@@ -88,6 +91,7 @@ class Plan:
     forward: list[Call] = field(default_factory=list)
     loss: Call | None = None
     backward: list[Call] = field(default_factory=list)
+    hidden: list[Hidden] = field(default_factory=list)
     logits: str = ""
     matmul_weights: int = 0
 
@@ -108,16 +112,26 @@ class Plan:
     @property
     def moments(self) -> tuple[str, ...]:
         """What the optimizer keeps beside every weight."""
-        return ("m", "v")
+        return self.optimizer.slots
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return OPTIMIZERS[self.build.optimizer]
 
     @property
     def loose(self) -> list[tuple[int, int]]:
-        """The ranges of the weights that are updated from a gradient in memory."""
+        """The ranges of the weights that are updated number by number from a gradient in memory."""
+        return self.ranges([p for p in self.parameters if not p.fused and not p.hidden])
+
+    @property
+    def elementwise(self) -> list[tuple[int, int]]:
+        """Those that would be if no update were fused."""
+        return self.ranges([p for p in self.parameters if not p.hidden])
+
+    def ranges(self, parameters: list[Parameter]) -> list[tuple[int, int]]:
         ranges: list[tuple[int, int]] = []
-        for p in self.parameters:
+        for p in parameters:
             end = up(p.offset + p.size, 16)
-            if p.fused:
-                continue
             if ranges and ranges[-1][1] == p.offset:
                 ranges[-1] = (ranges[-1][0], end)
             else:
@@ -134,6 +148,17 @@ class Plan:
         if not self.target.svl_bits:
             return 0
         return max(self.target.panel_floats(k.k, k.n) for k in self.kernels if isinstance(k, Product)) if self.matmul_weights else 0
+
+    @property
+    def slack(self) -> int:
+        """Rows past the last that a product may read."""
+        return max(16, self.target.svl_bits // 32)
+
+    @property
+    def work(self) -> int:
+        """Floats that the optimizer needs to work on one hidden matrix."""
+        sizes = [2 * m.kernel.ld * (m.rows + m.cols + 2 * self.slack) for m in self.hidden]
+        return up(max(sizes, default=0), 16)
 
     @property
     def quads_isa(self) -> str:
@@ -193,6 +218,7 @@ class Planner:
                 self.calls = self.plan.backward
             self.emit(value)
         self.flush()
+        self.plan.hidden = hidden_matrices(self)
         self.plan.logits = self.names[loss.inputs[0]]
         self.plan.kernels = list(self.kernels.values())
         self.assign_slots()
@@ -222,9 +248,10 @@ class Planner:
             rows, cols = (inner, out) if flipped else (out, inner)
             ld, twin_ld = (apart(cols), apart(rows)) if matrix else (cols, 0)
             terms = self.terms[value]
-            fused = matrix and len(terms) == 1 and terms[0].op == "outer" and self.plan.target.fuses(self.plan.build.optimizer)
+            hidden = bool(self.plan.optimizer.matrix) and value.attrs["role"] == "hidden" and len(value.shape) == 2
+            fused = matrix and len(terms) == 1 and terms[0].op == "outer" and not hidden
             parameter = Parameter(
-                value.label, value.shape, parts, value.attrs["init"], rows, cols, ld, twin_ld, offset, flipped, twin if matrix else -1, segment, fused
+                value.label, value.shape, parts, value.attrs["init"], rows, cols, ld, twin_ld, offset, flipped, twin if matrix else -1, segment, fused, hidden
             )
             offset += up(rows * ld, 16)
             twin += up(cols * twin_ld, 16)
@@ -416,7 +443,7 @@ class Planner:
             parameter.twin_ld,
             self.plan.target.outer_tile(m, n // self.lanes, multiple=4),
             parameter.fused,
-            self.plan.weights * 16 > 3 << 19,
+            self.plan.weights * 4 * (2 + len(self.plan.moments)) > 3 << 19,
         )
         if weight in self.started:
             raise NotImplementedError(f"two products make the gradient of {weight.label}")

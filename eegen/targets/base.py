@@ -96,10 +96,6 @@ class Target:
         unroll = 4 if panels[0].heights[0] * panels[0].vectors <= self.registers // 2 and self.lane_broadcast else 2
         return Tile(panels[0].heights[0], panels[0].vectors, unroll, panels[0].heights, panels)
 
-    def fuses(self, optimizer: str) -> bool:
-        """Whether the optimizer's update can be the epilogue of a weight gradient."""
-        return optimizer == "adam"
-
     def chains(self, rows: int, vectors: int) -> int:
         """Independent sums for each accumulator of a tile too small to hide the latency of an FMA."""
         wanted = self.fma_latency * self.fma_ports / (rows * vectors)

@@ -1,0 +1,107 @@
+"""Muon's matrices as kernels: each hidden matrix is orthogonalised by Newton-Schulz turns made of products and squares.
+
+Orthogonalising commutes with transposing, so a matrix is always worked on with its longer side as rows: X [rows][side],
+A = XᵀX [side][side], X <- X (a + b A + c A²).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from eegen.kernels import Kernel, Outer, Product
+from eegen.optimizers import NEWTON_SCHULZ, NEWTON_SCHULZ_TURNS
+
+if TYPE_CHECKING:
+    from eegen.plan import Parameter, Planner
+
+
+@dataclass(frozen=True)
+class NewtonSchulz(Kernel):
+    """X <- X (a + b A + c A²), A = XᵀX, for X of any number of rows and `side` columns in `padded` ones, `ld` apart."""
+
+    side: int
+    padded: int
+    ld: int
+    square: Outer  # A = XᵀX
+    times: Product  # rows times a [side][side] matrix
+    name: str = field(default="", compare=False)
+
+    @property
+    def turns(self) -> int:
+        return NEWTON_SCHULZ_TURNS
+
+    @property
+    def coefficients(self) -> tuple[float, float, float]:
+        return NEWTON_SCHULZ
+
+    @property
+    def flops(self) -> int:
+        return 4 * self.turns * self.side**2
+
+    @property
+    def shape(self) -> str:
+        return f"[rows][{self.side}]"
+
+    @property
+    def about(self) -> str:
+        more = 2 * self.turns * self.side**3
+        return (
+            f"The nearest orthogonal matrix, almost, by {self.turns} Newton-Schulz turns: {self.shape}. "
+            f"{self.flops} FLOPs a row and {more} more."
+        )
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A tensor that Muon moves: [rows][cols] floats as stored, padding included, `ld` apart, at `at` among the weights.
+
+    `turned`: its columns are the longer side. `stretch` is √(out / in), at least 1.
+    """
+
+    name: str
+    kernel: NewtonSchulz
+    at: int
+    rows: int
+    cols: int
+    ld: int
+    turned: bool
+    stretch: float
+
+
+def hidden_matrices(p: Planner) -> list[Hidden]:
+    """Every tensor of the parameters that Muon has a rule for; those of a stack one by one."""
+    return [
+        matrix_of(p, parameter, i) for parameter in p.plan.parameters if parameter.hidden for i in range(len(parameter.parts))
+    ]
+
+
+def matrix_of(p: Planner, parameter: Parameter, i: int) -> Hidden:
+    part = parameter.parts[i]
+    out, inner = part.stop - part.start, parameter.shape[1]
+    at, rows, cols = i * parameter.segment, parameter.rows, parameter.segment
+    real = (inner, out)
+    if not parameter.flipped:
+        at, rows, cols, real = at * parameter.ld, parameter.segment, parameter.cols, (out, inner)
+    turned = real[0] < real[1]
+    side, padded = (real[0], rows) if turned else (real[1], cols)
+    kernel = newton_schulz(p, side, padded)
+    stretch = max(1.0, out / inner) ** 0.5
+    return Hidden(part.name, kernel, parameter.offset + at, rows, cols, parameter.ld, turned, stretch)
+
+
+def newton_schulz(p: Planner, side: int, padded: int) -> NewtonSchulz:
+    from eegen.plan import apart
+
+    target, ld = p.plan.target, apart(padded)
+    vectors = padded // p.lanes
+    square = Outer(
+        target.outer_template, f"square_{side}", padded, padded, ld, ld, ld, 0, target.outer_tile(padded, vectors, multiple=4)
+    )
+    k = padded if target.lane_broadcast else side
+    tile, prefix = target.tile(vectors, k), "z_" if target.svl_bits else "v_"
+    times = Product(target.product_template, f"times_{side}", k, padded, ld, ld, ld, tile, (), prefix)
+    kernels = p.kernel(square), p.kernel(times)
+    found = p.kernel(NewtonSchulz("kernels/newton_schulz.c.j2", f"orthogonal_{side}", side, padded, ld, *kernels))
+    assert isinstance(found, NewtonSchulz)
+    return found
