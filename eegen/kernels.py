@@ -74,7 +74,7 @@ class Product(Kernel):
 
     @property
     def shape(self) -> str:
-        ops = "".join(f", {s.op}" for s in self.epilogue)
+        ops = "".join(f", {s.op.removesuffix('_swapped')}" for s in self.epilogue)
         return f"[rows][{self.k}] x [{self.k}][{self.n}]{ops}"
 
     @property
