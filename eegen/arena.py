@@ -54,6 +54,7 @@ FIELDS = (
     Field("bytes", "i8", "size of the arena"),
     Field("rows_most", "i8", "rows that the buffers hold"),
     Field("keys", "i8", "entries a row in the lists of ancestors"),
+    Field("samples", "i8", "samples at a time, at most"),
     Field("rows", "i8", "prefix rows of this batch"),
     Field("pairs", "i8", "(token, position) rows of this batch"),
     Field("count", "i8", "positions of this batch"),
@@ -69,7 +70,7 @@ FIELDS = (
     Field("turn", "i8", "barriers passed"),
 )
 
-# `rows` here is rows_most, the 16 rows of slack included
+# `rows` here is rows_most, the 16 rows of slack included; `entries` those of all rows' lists of ancestors
 ARRAYS = (
     Array("starts", "i8", "documents + 1", "first position of each document"),
     Array("place", "u8", "positions", "node << 32 | target << 16 | token: the prefix that ends there, what follows, what is read"),
@@ -89,8 +90,8 @@ ARRAYS = (
     Array("count", "i4", "rows", "positions of the batch at this row"),
     Array("row_of", "i4", "rows", "row of a position of the batch; in sampling, sample of a row"),
     Array("target_of", "i4", "rows", "what a position of the batch should say"),
-    Array("ancestors_prefix", "i4", "rows * keys", "prefix rows of a row's ancestors, itself last and repeated"),
-    Array("ancestors_pair", "i4", "rows * keys", "the same as pair rows"),
+    Array("ancestors_prefix", "i4", "entries", "prefix rows of a row's ancestors, itself last and repeated"),
+    Array("ancestors_pair", "i4", "entries", "the same as pair rows"),
     Array("scratch", "f4", "SCRATCH * threads", "operands turned round, a part for each thread"),
     Array("work", "f4", "WORK * threads", "a hidden matrix on its way to orthogonal, one for each thread"),
     Array("lr", "f4", "chunk", "learning rate of each step of a call"),

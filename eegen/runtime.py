@@ -232,7 +232,7 @@ class Session:
     def sample(self, count: int, temperature: float, prefix: list[int], seed: int) -> list[list[int]]:
         """Token lists of `count` samples that begin with `prefix`; sample i is the same for every count."""
         block = self.plan.build.model.block_size
-        most = min(int(self.header["batch"]), (int(self.header["rows_most"]) - 16) // block)
+        most = int(self.header["samples"])
         boundary = self.plan.build.model.vocab_size - 1
         self.header["temperature"] = temperature
         streams = sample_streams(seed, count)

@@ -192,7 +192,7 @@ def draws(
 
 
 @pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
-@pytest.mark.parametrize("case", [CASES[0], CASES[5], CASES[6]], ids=str)
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[5], CASES[6]], ids=str)
 def test_samples_are_the_oracles_draws(case: Case, machine: Machine, open_session: Open) -> None:
     count = 200 if machine.native else 25
     session = open_session(machine, case.config, case.documents, case.chars, spread=4.0, batch=32)
