@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eegen.config import ADAM, SVL_DEFAULT, TRAIN_DEFAULTS, BuildConfig, ModelConfig
+from eegen.config import ADAM, SVL_DEFAULT, TRAIN_DEFAULTS, BuildConfig, ModelConfig, default_config
 from eegen.errors import EegenError
 from eegen.plan import Plan, make_plan
 from eegen.targets import TARGETS, Target, best_target, runs_here
@@ -77,14 +77,14 @@ def build_command(build: BuildConfig, standalone: bool = False) -> str:
     """The command line that makes this build."""
     config = build.model
     words = ["eegen", "build"]
-    default = ModelConfig(model=config.model) if config.model == "gpt" else None
+    default = default_config(config.model)
     for name, value in config.as_dict().items():
         if name == "model":
             if value != "gpt":
                 words += ["--model", value]
         elif name == "vocab_size" or (name == "d_ff" and value == 4 * config.d_model):
             continue
-        elif default is None or value != getattr(default, name):
+        elif value != getattr(default, name):
             flag = "--" + name.replace("_", "-")
             words += [flag] if value is True else [] if value is False else [flag, str(value)]
     words += ["--target", build.target]
