@@ -35,7 +35,7 @@ from eegen.errors import EegenError
 from eegen.journal import Journal
 from eegen.models import FITS
 from eegen.runtime import Engine, Library, Session
-from eegen.trainer import Chunk, Position, TrainOptions
+from eegen.trainer import STEP_OPTIONS, Chunk, Position, TrainOptions, train_options
 
 if TYPE_CHECKING:
     from eegen.checkpoint import Checkpoint
@@ -162,7 +162,7 @@ class Model:
     ) -> None:
         self.config, self.documents, self.chars, self.data_path = config, documents, chars, source
         self.compiled, self.emulate = compiled, emulate
-        self.options = TrainOptions(seed=seed)
+        self.options = train_options(self.optimizer, seed=seed)
         self.position = Position()
         self._session: Session | None = None
         self._split: float | None = None
@@ -173,6 +173,10 @@ class Model:
     @property
     def target(self) -> str:
         return self.compiled.plan.target.name
+
+    @property
+    def optimizer(self) -> str:
+        return self.compiled.plan.build.optimizer
 
     @property
     def params(self) -> int:
@@ -310,7 +314,7 @@ class Model:
             if not np.isfinite(view).all():
                 raise EegenError(f"{name} holds numbers that are not finite, so {path} was not written")
         training = {
-            "optimizer": self.compiled.plan.build.optimizer,
+            "optimizer": self.optimizer,
             "options": dataclasses.asdict(self.options),
             "done": self.position.done,
             # Where the clock has no say, the same run gives the same bytes.
@@ -351,7 +355,13 @@ class Model:
         return Library(self.compiled.build.path)
 
     def _open(self, options: TrainOptions) -> Session:
-        """A session with room for these options: the one at hand, or a new one that takes over its state."""
+        """A session set to these options: the one at hand where it has room, else one that takes over its state."""
+        session = self._with_room(options)
+        for name in STEP_OPTIONS:
+            session.header[name] = getattr(options, name)
+        return session
+
+    def _with_room(self, options: TrainOptions) -> Session:
         old = self._session
         if old is not None and self._fits(options):
             old.header["batch"], old.header["threads"] = options.batch, options.threads
@@ -417,15 +427,16 @@ class Model:
     # --- training state ---------------------------------------------------------------------------------
 
     def _train_options(self, resume: bool, given: Mapping[str, Any]) -> TrainOptions:
-        known = {field.name for field in dataclasses.fields(TrainOptions)} - {"seed"}
+        known = {field.name for field in dataclasses.fields(TrainOptions)} - {"seed", "optimizer"}
         if unknown := [name for name in given if name not in known]:
             raise TypeError(f"train() has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
         chosen = {name: value for name, value in given.items() if value is not None}
         idle = [name for name in chosen if name not in ("val", "threads", "sharing")]
         if idle and self.config.model in FITS:
             raise EegenError(f"{flag(idle[0])} means nothing to the model '{self.config.model}', which is not trained")
+        fresh = train_options(self.optimizer, seed=self.options.seed, **chosen)
         if not resume:
-            return TrainOptions(seed=self.options.seed, **chosen)
+            return fresh
         before = dataclasses.asdict(self.options)
         if "time" in chosen and "steps" not in chosen:
             before["steps"] = None

@@ -50,12 +50,13 @@ def build_into(
     target: str = "auto",
     svl_bits: int | None = None,
     cc: str | None = None,
+    optimizer: str = "adam",
     standalone: bool = False,
 ) -> Made:
     """Write the C and its library into `folder`: a program with `standalone`, an object where neither could run."""
     foreign = runs_here(pick_target(target))
     kind: Kind = "program" if standalone else "object" if foreign else "library"
-    compiled = compile_model(config, target, svl_bits=svl_bits, cc=cc, kind=kind, chars=chars)
+    compiled = compile_model(config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind=kind, chars=chars)
     made = compiled.build
     source, binary = folder / made.source_path.name, folder / made.path.name
     copy_whole(made.source_path, source)

@@ -19,6 +19,7 @@ from eegen.options import DATA, FILES, MODEL, SAMPLE, TARGET, TRAIN, Given, Grou
 if TYPE_CHECKING:
     from eegen.api import Model, Run
     from eegen.config import ModelConfig
+    from eegen.trainer import TrainOptions
 
 app = typer.Typer(
     add_completion=False,
@@ -32,7 +33,8 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object on stdout, all else on stderr.")]
 CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", show_default=False, help="A file that --save wrote.")]
 
-BUILD_DATA: Group = {"data": DATA}
+DATASET: Group = {"data": DATA}
+BUILD: Group = {"data": DATA, "optimizer": TRAIN["optimizer"]}
 
 
 def main() -> None:
@@ -82,11 +84,11 @@ def eegen(
 
 
 @app.command()
-@takes(MODEL, TARGET, BUILD_DATA)
+@takes(MODEL, TARGET, BUILD)
 def build(
     model: Given,
     target: Given,
-    data: Given,
+    more: Given,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path("generated"),
     standalone: Annotated[
         bool, typer.Option("--standalone", metavar="", help="A whole program, with a main, in one C file.")
@@ -97,8 +99,8 @@ def build(
     from eegen.builder import build_into
     from eegen.data import load_documents, vocabulary
 
-    chars = vocabulary(load_documents(data.get("data")))
-    made = build_into(out, configuration(model, chars), chars, **target_of(target), standalone=standalone)
+    chars = vocabulary(load_documents(more.pop("data", None)))
+    made = build_into(out, configuration(model, chars), chars, **target_of(target), **more, standalone=standalone)
     if json:
         return show_json(made.as_dict())
     print(f"target      {made.target}{f', not for this machine ({made.foreign})' if made.foreign else ''}")
@@ -153,7 +155,7 @@ def train(
 
 
 @app.command()
-@takes(BUILD_DATA, TARGET)
+@takes(DATASET, TARGET)
 def eval(data: Given, target: Given, checkpoint: CheckpointFile, json: Json = False) -> None:
     """The exact loss of a checkpoint over every document: of the data it was trained on, or of --data."""
     from eegen.api import load
@@ -179,11 +181,11 @@ def sample(how: Given, target: Given, checkpoint: CheckpointFile, json: Json = F
 
 
 @app.command()
-@takes(MODEL, TARGET, BUILD_DATA)
+@takes(MODEL, TARGET, BUILD)
 def inspect(
     model: Given,
     target: Given,
-    data: Given,
+    more: Given,
     kernel: Annotated[str, typer.Option(metavar="NAME", help="Show this section of the C.", show_default=False)] = "",
     asm: Annotated[bool, typer.Option("--asm", metavar="", help="Show what the compiler made of it.")] = False,
     json: Json = False,
@@ -192,11 +194,55 @@ def inspect(
     from eegen import inspect as inspection
     from eegen.data import load_documents, vocabulary
 
-    config = configuration(model, vocabulary(load_documents(data.get("data"))))
-    report = inspection.inspect(config, **target_of(target))
+    config = configuration(model, vocabulary(load_documents(more.pop("data", None))))
+    report = inspection.inspect(config, **target_of(target), **more)
     if json:
         return show_json(report.as_dict())
     inspection.show(report, kernel, asm)
+
+
+@app.command()
+@takes(MODEL, TARGET, TRAIN)
+def bench(
+    model: Given,
+    target: Given,
+    train: Given,
+    profile: Annotated[bool, typer.Option("--profile", metavar="", help="Show each kernel's time and speed.")] = False,
+    against: Annotated[
+        list[str], typer.Option(metavar="NAME", help="Time the same model in torch or jax too.", show_default=False)
+    ] = [],  # noqa: B006
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw a roofline of the kernels.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """How long a training step takes, beside what this machine's core could do. --time says how long to measure."""
+    from eegen import bench as stopwatch
+    from eegen.data import load_documents, vocabulary
+
+    documents = load_documents(train.get("data"))
+    chars = vocabulary(documents)
+    options = checked_options(train)
+    if plot:
+        from eegen import charts
+
+        charts.check(plot)
+    result = stopwatch.bench(
+        configuration(model, chars),
+        documents,
+        chars,
+        options,
+        profile=profile or plot is not None,
+        against=against,
+        **target_of(target),
+    )
+    if plot:
+        charts.roofline(result, plot)
+    if json:
+        return show_json(result.as_dict())
+    stopwatch.show(result)
+    if plot:
+        print(f"roofline     {plot}")
 
 
 @app.command()
@@ -248,23 +294,34 @@ def target_of(given: Given) -> Given:
 
 def training_options(given: Given) -> Given:
     """The training options as `Model.train` takes them."""
-    chosen = {name: value for name, value in given.items() if name not in ("data", "seed", "no_sharing")}
+    chosen = {name: value for name, value in given.items() if name not in ("data", "seed", "optimizer", "no_sharing")}
     return {**chosen, "sharing": False} if "no_sharing" in given else chosen
+
+
+def checked_options(given: Given) -> TrainOptions:
+    """The training options as a whole, each in its range."""
+    from eegen.trainer import train_options
+
+    return train_options(**{"optimizer": "adam", **fixed(given), **training_options(given)})
+
+
+def fixed(given: Given) -> Given:
+    """The training options that a model has from the start."""
+    return {name: given[name] for name in ("seed", "optimizer") if name in given}
 
 
 def prepare(model: Given, target: Given, train: Given, files: Given, emulate: bool) -> Model:
     """The model to train, compiled. What can be wrong is looked at before the compiler is asked."""
     from eegen import checkpoint
     from eegen.api import Model
-    from eegen.trainer import TrainOptions
 
-    seed = {"seed": train["seed"]} if "seed" in train else {}
-    TrainOptions(**training_options(train), **seed)
+    if "resume" not in files:
+        checked_options(train)
     if "init" in files and "resume" in files:
         raise EegenError("--init and --resume contradict each other: give one of them")
     if "save" in files:
         checkpoint.check_destination(files["save"])
-    common = {"data": train.get("data"), **target_of(target), "emulate": emulate, **seed}
+    common: Given = {"data": train.get("data"), **target_of(target), "emulate": emulate, **fixed(train)}
     path = files.get("resume") or files.get("init")
     if path is None:
         return Model(**model, **common)
@@ -275,7 +332,7 @@ def prepare(model: Given, target: Given, train: Given, files: Given, emulate: bo
     if "init" in files:
         return Model.of_checkpoint(kept, **common, weights_only=True)
     before = kept.training.get("options", {})
-    for name in ("seed", "val"):
+    for name in ("seed", "optimizer", "val"):
         if name in train and train[name] != before.get(name):
             raise EegenError(f"--{name} {train[name]} does not fit {path}, whose run has {before.get(name)}")
     ready = Model.of_checkpoint(kept, **common)

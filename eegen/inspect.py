@@ -65,9 +65,15 @@ class Report:
         }
 
 
-def inspect(config: ModelConfig, target: str = "auto", svl_bits: int | None = None, cc: str | None = None) -> Report:
+def inspect(
+    config: ModelConfig,
+    target: str = "auto",
+    svl_bits: int | None = None,
+    cc: str | None = None,
+    optimizer: str = "adam",
+) -> Report:
     """Compile a model to assembly and take it apart."""
-    compiled = compile_model(config, target, svl_bits=svl_bits, cc=cc, kind="object", flags=APART)
+    compiled = compile_model(config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind="object", flags=APART)
     plan = compiled.plan
     machine = cpu_machine() if plan.target.machine == "any" else plan.target.machine
     sections = sections_of(compiled.build.source_path.read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ import typer
 
 from eegen.config import ACTIVATIONS, MODEL_OPTIONS, ORDERS, SVL_BITS, TRAIN_DEFAULTS, flag
 from eegen.errors import EegenError
+from eegen.optimizers import OPTIMIZERS, How
 from eegen.schedules import SCHEDULES
 from eegen.targets import TARGETS
 
@@ -68,9 +69,21 @@ TRAIN: Group = {
     "data": DATA,
     "steps": Option(int, f"Steps. [default: {TRAIN_DEFAULTS['steps']}, or what --time holds]", metavar="N"),
     "batch": Option(int, f"Documents a step. {_default('batch')}", metavar="N"),
-    "lr": Option(float, f"Learning rate. {_default('lr')}", metavar="X"),
+    "lr": Option(
+        float, f"Learning rate. [default: {', '.join(f'{o.lr:g} {o.name}' for o in OPTIMIZERS.values())}]", metavar="X"
+    ),
+    "optimizer": Option(str, f"One of {', '.join(OPTIMIZERS)}. [default: adam]", metavar="NAME"),
     "schedule": Option(str, f"Of the learning rate: {', '.join(SCHEDULES)}. [default: linear]", metavar="NAME"),
     "warmup": Option(float, "Rise of the learning rate: steps, or below 1 a part of the run.", metavar="N"),
+    "beta1": Option(
+        float, f"Of adam, adamw, muon, lion: how long the mean of gradients is. [default: {How.beta1}]", metavar="X"
+    ),
+    "beta2": Option(float, f"And that of their squares. [default: {How.beta2}]", metavar="X"),
+    "momentum": Option(float, f"Of sgd and muon. [default: {How.momentum}]", metavar="X"),
+    "weight_decay": Option(
+        float, "Of adamw, lion, muon: what a weight loses a step, times the rate. [default: 0]", metavar="X"
+    ),
+    "clip": Option(float, "Largest norm of all gradients together. [default: any]", metavar="X"),
     "seed": Option(int, f"Names the run. {_default('seed')}", metavar="N"),
     "order": Option(str, f"Of the documents: {' or '.join(ORDERS)}. {_default('order')}", metavar="NAME"),
     "val": Option(float, "Part of the documents to hold out, for a loss on them at the end.", metavar="FRACTION"),

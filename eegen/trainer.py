@@ -19,6 +19,7 @@ from eegen.arena import MAX_THREADS
 from eegen.config import ORDERS, TRAIN_DEFAULTS, flag
 from eegen.errors import EegenError
 from eegen.models import FITS
+from eegen.optimizers import OPTIMIZERS, How
 from eegen.runtime import Session
 from eegen.schedules import SCHEDULES, rates
 
@@ -53,6 +54,12 @@ class TrainOptions:
     val: float | None = None
     threads: int = 1
     sharing: bool = True
+    optimizer: str = "adam"
+    beta1: float = How.beta1
+    beta2: float = How.beta2
+    momentum: float = How.momentum
+    weight_decay: float = How.weight_decay
+    clip: float = How.clip
 
     def __post_init__(self) -> None:
         if self.steps is None and self.time is None:
@@ -75,6 +82,27 @@ class TrainOptions:
             raise EegenError(f"--until-loss is {self.until_loss:g}; it must be a number above 0")
         if self.val is not None and not 0 < self.val < 1:
             raise EegenError(f"--val is {self.val:g}; it must lie between 0 and 1")
+        for name in ("beta1", "beta2", "momentum"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise EegenError(f"{flag(name)} is {value:g}; it must be from 0 to below 1")
+        for name in ("weight_decay", "clip"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise EegenError(f"{flag(name)} is {value:g}; it must be a number from 0 up")
+
+
+STEP_OPTIONS = ("beta1", "beta2", "momentum", "weight_decay", "clip")
+"""Those that the generated code reads from its header."""
+
+
+def train_options(optimizer: str, **given: Any) -> TrainOptions:
+    """Options for an optimizer: its own learning rate unless one is given, and nothing that it does not heed."""
+    if optimizer not in OPTIMIZERS:
+        raise EegenError(f"unknown optimizer '{optimizer}'; they are {', '.join(OPTIMIZERS)}")
+    rule = OPTIMIZERS[optimizer]
+    for name in given:
+        if name in STEP_OPTIONS and name != "clip" and name not in rule.options:
+            raise EegenError(f"{flag(name)} means nothing to the optimizer {optimizer}")
+    return TrainOptions(**{"lr": rule.lr, **given, "optimizer": optimizer})
 
 
 @dataclass
