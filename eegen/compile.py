@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eegen.config import ADAM, SVL_DEFAULT, TRAIN_DEFAULTS, BuildConfig, ModelConfig, default_config
+from eegen.config import SVL_DEFAULT, TRAIN_DEFAULTS, BuildConfig, ModelConfig, default_config
 from eegen.errors import EegenError
+from eegen.optimizers import NUMBERS
 from eegen.plan import Plan, make_plan
 from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import BASE_FLAGS, PROGRAM_FLAGS, Build, Compiler, build, find_compiler, package_digest
@@ -59,8 +60,8 @@ def program_source(plan: Plan, chars: str) -> str:
         compile_lines=compile_lines(plan.target, program_name(plan.build)),
         name=program_name(plan.build),
         characters=[ord(c) for c in chars],
-        defaults=TRAIN_DEFAULTS,
-        adam=ADAM,
+        defaults={**TRAIN_DEFAULTS, "lr": plan.optimizer.lr},
+        numbers={name: x for name, x in NUMBERS.items() if name in (*plan.optimizer.options, "eps")},
     )
 
 

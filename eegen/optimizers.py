@@ -107,6 +107,12 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
+# The numbers of a step besides the learning rate, by the names of the arena's fields, and what they are unless given.
+NUMBERS: dict[str, float] = {
+    name: getattr(How, name) for name in ("beta1", "beta2", "eps", "momentum", "weight_decay", "clip")
+}
+
+
 def hidden_matrices(graph: Graph) -> set[str]:
     """The tensors that `matrix` rules are for: no embedding, no head, no vector; q, k and v are three."""
     return {

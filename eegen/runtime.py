@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from eegen import arena
-from eegen.config import ADAM
 from eegen.data import Dataset
 from eegen.errors import EegenError
 from eegen.models import FITS
+from eegen.optimizers import NUMBERS
 from eegen.plan import Parameter, Plan
 
 Array = np.ndarray
@@ -126,7 +126,8 @@ class Session:
         fields["batch"], fields["longest"], fields["chunk"] = batch, longest or data.longest, chunk
         fields["threads"], fields["sharing"], fields["random"] = threads, sharing, random
         fields["rng"] = seed
-        fields["beta1"], fields["beta2"], fields["eps"] = ADAM["beta1"], ADAM["beta2"], ADAM["eps"]
+        for name, value in NUMBERS.items():
+            fields[name] = value
         fields["temperature"] = 1.0
         if threads > 1 and isinstance(engine, Library):
             fields["yield"] = _yield_address()

@@ -61,12 +61,13 @@ def open_session(
     chars: str = "",
     *,
     spread: float = 1.0,
+    optimizer: str = "adam",
     **options: Any,
 ) -> Session:
     """A session with its first weights, `spread` times as far from zero as usual."""
     machine.need()
     kind: Any = "library" if machine.native else "program"
-    made = compile_model(config, machine.target, svl_bits=machine.svl_bits, kind=kind)
+    made = compile_model(config, machine.target, optimizer=optimizer, svl_bits=machine.svl_bits, kind=kind)
     data = build_dataset(documents, chars or vocabulary(documents), config.block_size)
     engine: Engine
     engine = Library(made.build.path) if machine.native else EmulatedEngine(made.build.path, emulator(made.plan.target))
