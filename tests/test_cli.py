@@ -240,6 +240,8 @@ def test_help_and_version(run: Run) -> None:
         ("train --lr 0", "--lr is 0; it must be a number above 0"),
         ("train --lr nan", "--lr is nan; it must be a number above 0"),
         ("train --batch 5000", "--batch is 5000; it must be 1 to 4096"),
+        ("train --optimizer sgdm", "unknown optimizer 'sgdm'; they are adam"),
+        ("train --beta1 0.5 --optimizer sgd", "--beta1 means nothing to the optimizer sgd"),
         ("train --init a --resume b", "--init and --resume contradict each other"),
         ("train --cc /nowhere/clang", "--cc '/nowhere/clang' does not exist"),
         ("train --stepz 3", "No such option: --stepz .*--steps"),
@@ -381,19 +383,18 @@ def test_ctrl_c_saves_what_is_there_if_asked_to(run: Run, tmp_path: Path, save: 
 
 
 def test_a_warm_start_is_quick_and_small(run: Run) -> None:
-    """0.7 s and 150 MB is the promise; a busy machine gets some tries."""
+    """0.7 s and 150 MB is the promise. Others may be busy on this machine: what counts is the processor's time."""
     run("train", "--steps", 1)
     # Python keeps its bytecode, as it does for whoever has installed eegen.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
+    for _ in range(3):
         process = eegen("train", "--steps", 1, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds.append(time.perf_counter() - began)
         process.returncode = os.waitstatus_to_exitcode(status)
         process.communicate()
         assert process.returncode == 0
+        seconds.append(usage.ru_utime + usage.ru_stime)
         assert usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) < 150e6
     assert min(seconds) < 0.7
 

@@ -14,8 +14,9 @@ import pytest
 import eegen
 from eegen import checkpoint, trainer
 from eegen.errors import EegenError
+from eegen.optimizers import OPTIMIZERS
 from eegen.schedules import SCHEDULES, rates
-from eegen.trainer import Chunk, TrainOptions
+from eegen.trainer import Chunk, TrainOptions, train_options
 
 FIXTURE = Path(__file__).parent / "fixtures" / "microgpt_d16.json"
 
@@ -70,11 +71,23 @@ def test_warmup_rises_over_steps_or_over_a_part_of_the_run() -> None:
         ("until_loss", -1.0, "--until-loss is -1"),
         ("val", 1.0, "--val is 1; it must lie between 0 and 1"),
         ("threads", 0, "--threads is 0; it must be 1 to"),
+        ("beta1", 1.0, "--beta1 is 1; it must be from 0 to below 1"),
+        ("clip", -1.0, "--clip is -1; it must be a number from 0 up"),
     ],
 )
 def test_an_option_out_of_range_is_refused(option: str, value: Any, said: str) -> None:
     with pytest.raises(EegenError, match=said):
         TrainOptions(**{option: value})
+
+
+def test_an_optimizer_brings_its_rate_and_refuses_what_it_does_not_heed() -> None:
+    assert train_options("adam").lr == 0.01
+    assert train_options("sgd").lr == OPTIMIZERS["sgd"].lr != 0.01
+    assert train_options("sgd", lr=0.5, momentum=0.5).momentum == 0.5
+    with pytest.raises(EegenError, match="--momentum means nothing to the optimizer adam"):
+        train_options("adam", momentum=0.5)
+    with pytest.raises(EegenError, match="unknown optimizer 'sgdm'; they are adam"):
+        train_options("sgdm")
 
 
 def test_without_a_clock_there_are_a_thousand_steps() -> None:
@@ -137,14 +150,21 @@ def stopping_after(step: int) -> Any:
     return on_chunk
 
 
-@pytest.mark.parametrize("options", [{}, {"order": "sequential", "schedule": "cosine", "batch": 3, "val": 0.1}])
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        ("adam", {}),
+        ("adam", {"order": "sequential", "schedule": "cosine", "batch": 3, "val": 0.1}),
+        ("muon", {"momentum": 0.8, "clip": 1.0}),
+    ],
+)
 def test_a_resumed_run_ends_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, options: dict[str, Any]
 ) -> None:
-    whole = eegen.Model(seed=7)
+    whole = eegen.Model(seed=7, optimizer=optimizer)
     expected = whole.train(900, save=tmp_path / "whole", log=tmp_path / "whole.jsonl", **options)
     monkeypatch.setattr(trainer, "CHUNK_STEPS", 97)
-    first = eegen.Model(seed=7).train(
+    first = eegen.Model(seed=7, optimizer=optimizer).train(
         900, save=tmp_path / "part", log=tmp_path / "part.jsonl", on_chunk=stopping_after(300), **options
     )
     assert first.stopped == "interrupted"
