@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,20 @@ def f32(x: float) -> str:
     return text + "f"
 
 
+def wrap(statement: str, width: int = 120) -> str:
+    """Statements of C whose long lines go on, after a comma between arguments, in further lines."""
+    lines: list[str] = []
+    for line in statement.splitlines():
+        inside = " " * (len(line) - len(line.lstrip()) + 8)
+        while len(line) > width and (commas := list(re.finditer(", ", line[:width]))):
+            depths = [line.count("(", 0, comma.start()) - line.count(")", 0, comma.start()) for comma in commas]
+            at = max(comma.end() for comma, depth in zip(commas, depths, strict=True) if depth == min(depths))
+            lines.append(line[: at - 1])
+            line = inside + line[at:]
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 @lru_cache(maxsize=1)
 def environment() -> jinja2.Environment:
     env = jinja2.Environment(
@@ -31,6 +46,7 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     env.filters["f32"] = f32
+    env.filters["wrap"] = wrap
     return env
 
 

@@ -23,10 +23,10 @@
  *   3  rows_lookup_to_rms            [rows][16]
  *   4  wqkv_forward                  [rows][16] x [16][48]
  *   5  causal_attention              4 heads of 4
- *   6  wo_forward                    [rows][16] x [16][16], add_swapped
+ *   6  wo_forward                    [rows][16] x [16][16], add
  *   7  rows_rms                      [rows][16]
  *   8  w1_forward                    [rows][16] x [16][64], relu
- *   9  w2_forward                    [rows][64] x [64][16], add_swapped
+ *   9  w2_forward                    [rows][64] x [64][16], add
  *   10 lm_head_forward               [rows][16] x [16][28]
  *   11 loss                          [rows][27]
  *   12 lm_head_backward              [rows][28] x [28][16]
@@ -131,6 +131,10 @@ static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
     vst1q_f32(p + 3 * ld, vreinterpretq_f32_f64(vzip2q_f64(AB, CD)));
 }
 
+/* The sums, or the largest, of four vectors, side by side. */
+static inline void v_sums(float *p, vf a, vf b, vf c, vf d) { vst1q_f32(p, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))); }
+static inline void v_maxes(float *p, vf a, vf b, vf c, vf d) { vst1q_f32(p, vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d))); }
+
 /* Quads: four scores of one head share a vector, one score per key.
  * v_sum4       the sums of a, b, c and d
  * v_dots       v_sum4 of the products of x with a, b, c and d
@@ -155,8 +159,8 @@ enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 4208, /* floats of one copy of all parameters, padding included */
     TWINS = 3520, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 23, SCRATCH = 0, THREADS = 64,
-    HEADER_BYTES = 1344,
+    SLOTS = 16, KERNELS = 23, SCRATCH = 0, WORK = 0, THREADS = 64,
+    HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
 
@@ -206,6 +210,7 @@ typedef struct eegen {
     int64_t bytes;                    /* size of the arena */
     int64_t rows_most;                /* rows that the buffers hold */
     int64_t keys;                     /* entries a row in the lists of ancestors */
+    int64_t samples;                  /* samples at a time, at most */
     int64_t rows;                     /* prefix rows of this batch */
     int64_t pairs;                    /* (token, position) rows of this batch */
     int64_t count;                    /* positions of this batch */
@@ -216,6 +221,7 @@ typedef struct eegen {
     int64_t total_count;              /* positions of all batches so far */
     uint64_t ticks[4];                /* batch, forward, backward, update: clock ticks so far */
     double loss[64];                  /* each thread's part of the loss of this batch */
+    double squares[64];               /* each thread's part of the squares of the gradient, where it is clipped */
     int64_t arrived;                  /* threads waiting at the barrier */
     int64_t turn;                     /* barriers passed */
     int64_t at_starts;                /* first position of each document */
@@ -239,6 +245,7 @@ typedef struct eegen {
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
     int64_t at_scratch;               /* operands turned round, a part for each thread */
+    int64_t at_work;                  /* a hidden matrix on its way to orthogonal, one for each thread */
     int64_t at_lr;                    /* learning rate of each step of a call */
     int64_t at_losses;                /* loss of each step of a call */
     int64_t at_stream;                /* random stream of each sample */
@@ -259,19 +266,23 @@ static inline float *gradients_of(const eegen *s) { return twins_of(s) + TWINS; 
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
+#define KERNEL static __attribute__((noinline))
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
-/* The logarithm, for the loss and the first weights: x = m 2^e with m in [1/sqrt 2, sqrt 2), then 2 atanh((m - 1) / (m + 1)).
-   Without a branch: it waits at the end of a long chain, where a wrong guess would cost the whole chain. */
-static double natural_log(double x)
+/* The logarithm, for the loss and the first weights, of four numbers at once: x = m 2^e with m in [1/sqrt 2, sqrt 2), then
+   2 atanh((m - 1) / (m + 1)). Without a branch: it waits at the end of a long chain, where a wrong guess costs the chain. */
+typedef double double4 __attribute__((vector_size(32)));
+typedef int64_t long4 __attribute__((vector_size(32)));
+static double4 natural_logs(double4 x)
 {
-    union { double f; int64_t i; } u = { x };
-    const int64_t e = (u.i - 0x3FE6A09E667F3BCC) >> 52;
-    u.i -= e * ((int64_t)1 << 52);
-    const double a = (u.f - 1.0) / (u.f + 1.0), b = a * a;
-    const double p = 1.0 + b * (1.0 / 3 + b * (1.0 / 5 + b * (1.0 / 7 + b * (1.0 / 9 + b * (1.0 / 11 + b * (1.0 / 13))))));
-    return (double)e * 0.6931471805599453 + 2.0 * a * p;
+    const long4 e = ((long4)x - 0x3FE6A09E667F3BCC) >> 52;
+    const double4 m = (double4)((long4)x - (e << 52));
+    const double4 a = (m - 1.0) / (m + 1.0), b = a * a;
+    const double4 p = 1.0 + b * (1.0 / 3 + b * (1.0 / 5 + b * (1.0 / 7 + b * (1.0 / 9 + b * (1.0 / 11 + b * (1.0 / 13))))));
+    return __builtin_convertvector(e, double4) * 0.6931471805599453 + 2.0 * a * p;
 }
+static double natural_log(double x) { return natural_logs((double4){ x, x, x, x })[0]; }
 
 /* The cosine of 2 pi u, u in [0, 1], u in whole and quarter turns first. */
 static double cosine(double angle)
@@ -384,20 +395,20 @@ static void wait_for_all(eegen *s)
 }
 
 /* What Adam needs in step t: rate = lr sqrt(1 - beta2^t) / (1 - beta1^t), eps times sqrt(1 - beta2^t). */
-typedef struct rates { float b1, c1, b2, c2, rate, eps; } rates;
+typedef struct rates { float c1, c2, rate, eps; } rates;
 
 static rates rates_of(const eegen *s, float lr)
 {
     const double fix = __builtin_sqrt(1.0 - power(s->beta2, s->step + 1));
-    return (rates){ (float)s->beta1, (float)(1.0 - s->beta1), (float)s->beta2, (float)(1.0 - s->beta2),
-                    (float)(lr * fix / (1.0 - power(s->beta1, s->step + 1))), (float)(s->eps * fix) };
+    return (rates){ (float)(1.0 - s->beta1), (float)(1.0 - s->beta2), (float)(lr * fix / (1.0 - power(s->beta1, s->step + 1))),
+                    (float)(s->eps * fix) };
 }
 
-/* Adam on one vector: moments and weights are updated in place; gives the new weights. */
+/* Adam on one vector: weights and state are updated in place; gives the new weights. */
 static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
-    const vf a = v_fma(v_set1(h->b1), v_load(m), v_mul(v_set1(h->c1), g));
-    const vf q = v_fma(v_set1(h->b2), v_load(v), v_mul(v_set1(h->c2), v_mul(g, g)));
+    const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
+    const vf q = v_fnma(v_set1(h->c2), v_fnma(g, g, v_load(v)), v_load(v));
     const vf x = v_fnma(v_set1(h->rate), v_ratio(a, q, v_set1(h->eps)), v_load(w));
     v_store(m, a);
     v_store(v, q);
@@ -408,7 +419,7 @@ static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 /* ==== 3 rows_lookup_to_rms ========================================================================================= */
 
 /* Row by row, [rows][16]: add, store, rms, store, rms, store. 112 FLOPs a row. */
-static void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7) {
+KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x0 = p0 + (int64_t)i0[r] * 16;
         vf t0[4];
@@ -434,10 +445,11 @@ static void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const in
         for (int j = 0; j < 4; j++) v_store(x7 + j * 4, t6[j]);
     }
 }
+
 /* ==== 4 wqkv_forward =============================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][48]. Tile 4 rows x 4 vectors, unrolled 8. 1536 FLOPs a row. */
-static void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     for (int n = 0; n < 48; n += 16) {
         int64_t i = lo;
@@ -816,6 +828,7 @@ static void wqkv_forward(const float *restrict a, const float *restrict b, float
         }
     }
 }
+
 /* ==== 5 causal_attention =========================================================================================== */
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 4. 64 FLOPs a key. */
@@ -948,7 +961,7 @@ static inline void causal_attention_softmax(float *restrict p, int64_t nk)
     for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
 }
 
-static void causal_attention(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
+KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
     float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
@@ -991,10 +1004,11 @@ static void causal_attention(const float *restrict qkv, const int32_t *restrict 
         }
     }
 }
+
 /* ==== 6 wo_forward ================================================================================================= */
 
-/* C = A B on every row: [rows][16] x [16][16], add_swapped. Tile 4 rows x 4 vectors, unrolled 8. 512 FLOPs a row. */
-static void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0, const int32_t *i0)
+/* C = A B on every row: [rows][16] x [16][16], add. Tile 4 rows x 4 vectors, unrolled 8. 512 FLOPs a row. */
+KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0, const int32_t *i0)
 {
     {
         int64_t i = lo;
@@ -1373,10 +1387,11 @@ static void wo_forward(const float *restrict a, const float *restrict b, float *
         }
     }
 }
+
 /* ==== 7 rows_rms =================================================================================================== */
 
 /* Row by row, [rows][16]: rms, store. 48 FLOPs a row. */
-static void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
+KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x0 = p0 + (r) * 16;
         vf t0[4];
@@ -1389,10 +1404,11 @@ static void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
         for (int j = 0; j < 4; j++) v_store(x2 + j * 4, t1[j]);
     }
 }
+
 /* ==== 8 w1_forward ================================================================================================= */
 
 /* C = A B on every row: [rows][16] x [16][64], relu. Tile 4 rows x 4 vectors, unrolled 8. 2048 FLOPs a row. */
-static void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     for (int n = 0; n < 64; n += 16) {
         int64_t i = lo;
@@ -1771,10 +1787,11 @@ static void w1_forward(const float *restrict a, const float *restrict b, float *
         }
     }
 }
+
 /* ==== 9 w2_forward ================================================================================================= */
 
-/* C = A B on every row: [rows][64] x [64][16], add_swapped. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
-static void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+/* C = A B on every row: [rows][64] x [64][16], add. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
+KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
 {
     {
         int64_t i = lo;
@@ -2172,10 +2189,11 @@ static void w2_forward(const float *restrict a, const float *restrict b, float *
         }
     }
 }
+
 /* ==== 10 lm_head_forward =========================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][28]. Tile 3 rows x 7 vectors, unrolled 8. 896 FLOPs a row. */
-static void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -2500,6 +2518,7 @@ static void lm_head_forward(const float *restrict a, const float *restrict b, fl
         }
     }
 }
+
 /* ==== 11 loss ====================================================================================================== */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
@@ -2507,59 +2526,89 @@ static void lm_head_forward(const float *restrict a, const float *restrict b, fl
 static const float real_columns[4] = { 1, 1, 1, 0, };
 
 /* Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
-static double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
+KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
 {
     const int32_t *row = index_of(s, s->at_row_of), *target = index_of(s, s->at_target_of), *count = index_of(s, s->at_count);
     const float inverse = 1.0f / (float)s->count;
     double total = 0.0;
+    int64_t r = lo;
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) total -= logits[(int64_t)row[i] * 28 + target[i]];
-    for (int64_t r = lo; r < hi; r++) {
-        float *y = logits + r * 28;
-        vf x0 = v_load(y + 0);
-        vf x1 = v_load(y + 4);
-        vf x2 = v_load(y + 8);
-        vf x3 = v_load(y + 12);
-        vf x4 = v_load(y + 16);
-        vf x5 = v_load(y + 20);
-        const vf real6 = v_load(real_columns + 0);
-        vf x6 = v_fma(v_sub(real6, v_set1(1.0f)), v_set1(1e30f), v_load(y + 24));
-        vf top = x0;
-        top = v_max(top, x1);
-        top = v_max(top, x2);
-        top = v_max(top, x3);
-        top = v_max(top, x4);
-        top = v_max(top, x5);
-        top = v_max(top, x6);
-        const float m = v_hmax(top);
-        x0 = v_exp(v_sub(x0, v_set1(m)));
-        x1 = v_exp(v_sub(x1, v_set1(m)));
-        x2 = v_exp(v_sub(x2, v_set1(m)));
-        x3 = v_exp(v_sub(x3, v_set1(m)));
-        x4 = v_exp(v_sub(x4, v_set1(m)));
-        x5 = v_exp(v_sub(x5, v_set1(m)));
-        x6 = v_exp(v_sub(x6, v_set1(m)));
-        x6 = v_mul(x6, real6);
-        const float z = v_sum(v_add(x0, v_add(x1, v_add(x2, v_add(x3, v_add(x4, v_add(x5, x6)))))));
-        const float weight = (float)count[r];
-        const vf scale = v_set1(weight * inverse / z);
-        total += weight * (m + natural_log(z));
-        v_store(y + 0, v_mul(x0, scale));
-        v_store(y + 4, v_mul(x1, scale));
-        v_store(y + 8, v_mul(x2, scale));
-        v_store(y + 12, v_mul(x3, scale));
-        v_store(y + 16, v_mul(x4, scale));
-        v_store(y + 20, v_mul(x5, scale));
-        v_store(y + 24, v_mul(x6, scale));
+    for (; r + 4 <= hi; r += 4) {
+        float *y0 = logits + (r + 0) * 28, *y1 = logits + (r + 1) * 28, *y2 = logits + (r + 2) * 28, *y3 = logits + (r + 3) * 28, m[4], z[4];
+        vf a0 = v_set1(-1e30f), a1 = v_set1(-1e30f), a2 = v_set1(-1e30f), a3 = v_set1(-1e30f);
+        for (int j = 0; j < 24; j += 4) {
+            a0 = v_max(a0, v_load(y0 + j));
+            a1 = v_max(a1, v_load(y1 + j));
+            a2 = v_max(a2, v_load(y2 + j));
+            a3 = v_max(a3, v_load(y3 + j));
+        }
+        a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)));
+        a1 = v_max(a1, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 24)));
+        a2 = v_max(a2, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 24)));
+        a3 = v_max(a3, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 24)));
+        v_maxes(m, a0, a1, a2, a3);
+        a0 = v_zero();
+        a1 = v_zero();
+        a2 = v_zero();
+        a3 = v_zero();
+        for (int j = 0; j < 24; j += 4) {
+            { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
+            { const vf e = v_exp(v_sub(v_load(y1 + j), v_set1(m[1]))); a1 = v_add(a1, e); v_store(y1 + j, e); }
+            { const vf e = v_exp(v_sub(v_load(y2 + j), v_set1(m[2]))); a2 = v_add(a2, e); v_store(y2 + j, e); }
+            { const vf e = v_exp(v_sub(v_load(y3 + j), v_set1(m[3]))); a3 = v_add(a3, e); v_store(y3 + j, e); }
+        }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 24, e); }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 24)), v_set1(m[1])))); a1 = v_add(a1, e); v_store(y1 + 24, e); }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 24)), v_set1(m[2])))); a2 = v_add(a2, e); v_store(y2 + 24, e); }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 24)), v_set1(m[3])))); a3 = v_add(a3, e); v_store(y3 + 24, e); }
+        v_sums(z, a0, a1, a2, a3);
+        const double4 logs = natural_logs((double4){ z[0], z[1], z[2], z[3] });
+        total += count[r + 0] * (m[0] + logs[0]);
+        a0 = v_set1((float)count[r + 0] * inverse / z[0]);
+        total += count[r + 1] * (m[1] + logs[1]);
+        a1 = v_set1((float)count[r + 1] * inverse / z[1]);
+        total += count[r + 2] * (m[2] + logs[2]);
+        a2 = v_set1((float)count[r + 2] * inverse / z[2]);
+        total += count[r + 3] * (m[3] + logs[3]);
+        a3 = v_set1((float)count[r + 3] * inverse / z[3]);
+        for (int j = 0; j < 28; j += 4) {
+            v_store(y0 + j, v_mul(v_load(y0 + j), a0));
+            v_store(y1 + j, v_mul(v_load(y1 + j), a1));
+            v_store(y2 + j, v_mul(v_load(y2 + j), a2));
+            v_store(y3 + j, v_mul(v_load(y3 + j), a3));
+        }
+    }
+    for (; r < hi; r++) {
+        float *y0 = logits + (r + 0) * 28, m[1], z[1];
+        vf a0 = v_set1(-1e30f);
+        for (int j = 0; j < 24; j += 4) {
+            a0 = v_max(a0, v_load(y0 + j));
+        }
+        a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)));
+        m[0] = v_hmax(a0);
+        a0 = v_zero();
+        for (int j = 0; j < 24; j += 4) {
+            { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
+        }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 24, e); }
+        z[0] = v_sum(a0);
+        const double logs[1] = { natural_log(z[0]) };
+        total += count[r + 0] * (m[0] + logs[0]);
+        a0 = v_set1((float)count[r + 0] * inverse / z[0]);
+        for (int j = 0; j < 28; j += 4) {
+            v_store(y0 + j, v_mul(v_load(y0 + j), a0));
+        }
     }
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) logits[(int64_t)row[i] * 28 + target[i]] -= inverse;
     return total;
 }
+
 /* ==== 12 lm_head_backward ========================================================================================== */
 
 /* C = A B on every row: [rows][28] x [28][16]. Tile 4 rows x 4 vectors, unrolled 16. 896 FLOPs a row. */
-static void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -3174,10 +3223,11 @@ static void lm_head_backward(const float *restrict a, const float *restrict b, f
         }
     }
 }
+
 /* ==== 13 lm_head_gradient ========================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][28]. Tile 8 rows x 3 vectors, unrolled 2. 896 FLOPs a row. */
-static void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void lm_head_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 24; n += 12) {
@@ -3235,6 +3285,17 @@ static void lm_head_gradient(const float *restrict a, const float *restrict b, f
                 c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2); c6_2 = v_fma_lane(c6_2, b.val[2], a.val[1], 2);
                 c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3); c7_2 = v_fma_lane(c7_2, b.val[2], a.val[1], 3);
                 }
+            }
+            if (more) {
+                const float *z = g + (m) * 28 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 4)); c0_2 = v_add(c0_2, v_load(z + 8));
+            c1_0 = v_add(c1_0, v_load(z + 28)); c1_1 = v_add(c1_1, v_load(z + 32)); c1_2 = v_add(c1_2, v_load(z + 36));
+            c2_0 = v_add(c2_0, v_load(z + 56)); c2_1 = v_add(c2_1, v_load(z + 60)); c2_2 = v_add(c2_2, v_load(z + 64));
+            c3_0 = v_add(c3_0, v_load(z + 84)); c3_1 = v_add(c3_1, v_load(z + 88)); c3_2 = v_add(c3_2, v_load(z + 92));
+            c4_0 = v_add(c4_0, v_load(z + 112)); c4_1 = v_add(c4_1, v_load(z + 116)); c4_2 = v_add(c4_2, v_load(z + 120));
+            c5_0 = v_add(c5_0, v_load(z + 140)); c5_1 = v_add(c5_1, v_load(z + 144)); c5_2 = v_add(c5_2, v_load(z + 148));
+            c6_0 = v_add(c6_0, v_load(z + 168)); c6_1 = v_add(c6_1, v_load(z + 172)); c6_2 = v_add(c6_2, v_load(z + 176));
+            c7_0 = v_add(c7_0, v_load(z + 196)); c7_1 = v_add(c7_1, v_load(z + 200)); c7_2 = v_add(c7_2, v_load(z + 204));
             }
             if (h) {
                 const int64_t at = (m) * 28 + n;
@@ -3355,6 +3416,17 @@ static void lm_head_gradient(const float *restrict a, const float *restrict b, f
                 c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
                 }
             }
+            if (more) {
+                const float *z = g + (m) * 28 + 24;
+            c0_0 = v_add(c0_0, v_load(z + 0));
+            c1_0 = v_add(c1_0, v_load(z + 28));
+            c2_0 = v_add(c2_0, v_load(z + 56));
+            c3_0 = v_add(c3_0, v_load(z + 84));
+            c4_0 = v_add(c4_0, v_load(z + 112));
+            c5_0 = v_add(c5_0, v_load(z + 140));
+            c6_0 = v_add(c6_0, v_load(z + 168));
+            c7_0 = v_add(c7_0, v_load(z + 196));
+            }
             if (h) {
                 const int64_t at = (m) * 28 + 24;
                 const rates now = *h;
@@ -3383,10 +3455,21 @@ static void lm_head_gradient(const float *restrict a, const float *restrict b, f
         }
     }
 }
+
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
+KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+{
+    const int64_t parts = rows / 128 + 1;
+    for (int64_t i = 0; i < parts; i++) {
+        const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
+        lm_head_gradient_part(a + from * 16, b + from * 28, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+    }
+}
+
 /* ==== 14 w2_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][64], relu_grad. Tile 4 rows x 4 vectors, unrolled 8. 2048 FLOPs a row. */
-static void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+KERNEL void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
 {
     for (int n = 0; n < 64; n += 16) {
         int64_t i = lo;
@@ -3765,10 +3848,11 @@ static void w2_backward(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
 /* ==== 15 w2_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][64]. Tile 8 rows x 3 vectors, unrolled 2. 2048 FLOPs a row. */
-static void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void w2_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 60; n += 12) {
@@ -3826,6 +3910,17 @@ static void w2_gradient(const float *restrict a, const float *restrict b, float 
                 c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2); c6_2 = v_fma_lane(c6_2, b.val[2], a.val[1], 2);
                 c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3); c7_2 = v_fma_lane(c7_2, b.val[2], a.val[1], 3);
                 }
+            }
+            if (more) {
+                const float *z = g + (m) * 64 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 4)); c0_2 = v_add(c0_2, v_load(z + 8));
+            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 68)); c1_2 = v_add(c1_2, v_load(z + 72));
+            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 132)); c2_2 = v_add(c2_2, v_load(z + 136));
+            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 196)); c3_2 = v_add(c3_2, v_load(z + 200));
+            c4_0 = v_add(c4_0, v_load(z + 256)); c4_1 = v_add(c4_1, v_load(z + 260)); c4_2 = v_add(c4_2, v_load(z + 264));
+            c5_0 = v_add(c5_0, v_load(z + 320)); c5_1 = v_add(c5_1, v_load(z + 324)); c5_2 = v_add(c5_2, v_load(z + 328));
+            c6_0 = v_add(c6_0, v_load(z + 384)); c6_1 = v_add(c6_1, v_load(z + 388)); c6_2 = v_add(c6_2, v_load(z + 392));
+            c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 452)); c7_2 = v_add(c7_2, v_load(z + 456));
             }
             if (h) {
                 const int64_t at = (m) * 64 + n;
@@ -3946,6 +4041,17 @@ static void w2_gradient(const float *restrict a, const float *restrict b, float 
                 c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
                 }
             }
+            if (more) {
+                const float *z = g + (m) * 64 + 60;
+            c0_0 = v_add(c0_0, v_load(z + 0));
+            c1_0 = v_add(c1_0, v_load(z + 64));
+            c2_0 = v_add(c2_0, v_load(z + 128));
+            c3_0 = v_add(c3_0, v_load(z + 192));
+            c4_0 = v_add(c4_0, v_load(z + 256));
+            c5_0 = v_add(c5_0, v_load(z + 320));
+            c6_0 = v_add(c6_0, v_load(z + 384));
+            c7_0 = v_add(c7_0, v_load(z + 448));
+            }
             if (h) {
                 const int64_t at = (m) * 64 + 60;
                 const rates now = *h;
@@ -3974,10 +4080,21 @@ static void w2_gradient(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
+KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+{
+    const int64_t parts = rows / 128 + 1;
+    for (int64_t i = 0; i < parts; i++) {
+        const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
+        w2_gradient_part(a + from * 16, b + from * 64, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+    }
+}
+
 /* ==== 16 w1_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][16]. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
-static void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -4375,16 +4492,18 @@ static void w1_backward(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
 /* ==== 17 clear ===================================================================================================== */
 
 /* Zeros: [rows][16]. */
-static void clear(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear(float *p, int64_t lo, int64_t hi) {
     for (int64_t i = lo * 16; i < hi * 16; i += 4) v_store(p + i, v_zero());
 }
+
 /* ==== 18 rows_rms_grad_to_collect ================================================================================== */
 
 /* Row by row, [rows][16]: rms_grad, add, store, accumulate. 128 FLOPs a row. */
-static void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6) {
+KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x0 = p0 + (r) * 16;
         vf t0[4];
@@ -4409,10 +4528,11 @@ static void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
         for (int j = 0; j < 4; j++) v_store(x6 + j * 4, v_add(v_load(x6 + j * 4), t4[j]));
     }
 }
+
 /* ==== 19 wo_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][16]. Tile 4 rows x 4 vectors, unrolled 8. 512 FLOPs a row. */
-static void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -4791,10 +4911,11 @@ static void wo_backward(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
 /* ==== 20 wo_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][16]. Tile 8 rows x 2 vectors, unrolled 4. 512 FLOPs a row. */
-static void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void wo_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 16; n += 8) {
@@ -4879,6 +5000,17 @@ static void wo_gradient(const float *restrict a, const float *restrict b, float 
                 c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
             }
+            if (more) {
+                const float *z = g + (m) * 16 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 4));
+            c1_0 = v_add(c1_0, v_load(z + 16)); c1_1 = v_add(c1_1, v_load(z + 20));
+            c2_0 = v_add(c2_0, v_load(z + 32)); c2_1 = v_add(c2_1, v_load(z + 36));
+            c3_0 = v_add(c3_0, v_load(z + 48)); c3_1 = v_add(c3_1, v_load(z + 52));
+            c4_0 = v_add(c4_0, v_load(z + 64)); c4_1 = v_add(c4_1, v_load(z + 68));
+            c5_0 = v_add(c5_0, v_load(z + 80)); c5_1 = v_add(c5_1, v_load(z + 84));
+            c6_0 = v_add(c6_0, v_load(z + 96)); c6_1 = v_add(c6_1, v_load(z + 100));
+            c7_0 = v_add(c7_0, v_load(z + 112)); c7_1 = v_add(c7_1, v_load(z + 116));
+            }
             if (h) {
                 const int64_t at = (m) * 16 + n;
                 const rates now = *h;
@@ -4925,12 +5057,24 @@ static void wo_gradient(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
+KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+{
+    const int64_t parts = rows / 128 + 1;
+    for (int64_t i = 0; i < parts; i++) {
+        const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
+        wo_gradient_part(a + from * 16, b + from * 16, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+    }
+}
+
 /* ==== 21 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][48]. */
-static void clear_2(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear_2(float *p, int64_t lo, int64_t hi) {
     for (int64_t i = lo * 48; i < hi * 48; i += 4) v_store(p + i, v_zero());
 }
+
 /* ==== 22 causal_attention_grad ===================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 4. 64 FLOPs a key. */
@@ -5046,7 +5190,7 @@ static inline void causal_attention_grad_scatter_group(const float *restrict q, 
     v_store(dq + 12, dq3);
 }
 
-static void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
+KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
     const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi, int64_t g_lo, int64_t g_hi)
 {
     _Alignas(64) float slopes[1024];
@@ -5069,10 +5213,11 @@ static void causal_attention_grad(const float *restrict qkv, const int32_t *rest
         }
     }
 }
+
 /* ==== 23 wqkv_backward ============================================================================================= */
 
 /* C = A B on every row: [rows][48] x [48][16]. Tile 4 rows x 4 vectors, unrolled 16. 1536 FLOPs a row. */
-static void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -5470,10 +5615,11 @@ static void wqkv_backward(const float *restrict a, const float *restrict b, floa
         }
     }
 }
+
 /* ==== 24 wqkv_gradient ============================================================================================= */
 
 /* G = A^T B over all rows: [16][rows] x [rows][48]. Tile 8 rows x 3 vectors, unrolled 2. 1536 FLOPs a row. */
-static void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void wqkv_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 48; n += 12) {
@@ -5531,6 +5677,17 @@ static void wqkv_gradient(const float *restrict a, const float *restrict b, floa
                 c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2); c6_2 = v_fma_lane(c6_2, b.val[2], a.val[1], 2);
                 c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3); c7_2 = v_fma_lane(c7_2, b.val[2], a.val[1], 3);
                 }
+            }
+            if (more) {
+                const float *z = g + (m) * 48 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 4)); c0_2 = v_add(c0_2, v_load(z + 8));
+            c1_0 = v_add(c1_0, v_load(z + 48)); c1_1 = v_add(c1_1, v_load(z + 52)); c1_2 = v_add(c1_2, v_load(z + 56));
+            c2_0 = v_add(c2_0, v_load(z + 96)); c2_1 = v_add(c2_1, v_load(z + 100)); c2_2 = v_add(c2_2, v_load(z + 104));
+            c3_0 = v_add(c3_0, v_load(z + 144)); c3_1 = v_add(c3_1, v_load(z + 148)); c3_2 = v_add(c3_2, v_load(z + 152));
+            c4_0 = v_add(c4_0, v_load(z + 192)); c4_1 = v_add(c4_1, v_load(z + 196)); c4_2 = v_add(c4_2, v_load(z + 200));
+            c5_0 = v_add(c5_0, v_load(z + 240)); c5_1 = v_add(c5_1, v_load(z + 244)); c5_2 = v_add(c5_2, v_load(z + 248));
+            c6_0 = v_add(c6_0, v_load(z + 288)); c6_1 = v_add(c6_1, v_load(z + 292)); c6_2 = v_add(c6_2, v_load(z + 296));
+            c7_0 = v_add(c7_0, v_load(z + 336)); c7_1 = v_add(c7_1, v_load(z + 340)); c7_2 = v_add(c7_2, v_load(z + 344));
             }
             if (h) {
                 const int64_t at = (m) * 48 + n;
@@ -5596,10 +5753,21 @@ static void wqkv_gradient(const float *restrict a, const float *restrict b, floa
         }
     }
 }
+
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
+KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+{
+    const int64_t parts = rows / 128 + 1;
+    for (int64_t i = 0; i < parts; i++) {
+        const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
+        wqkv_gradient_part(a + from * 16, b + from * 48, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+    }
+}
+
 /* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
 /* Row by row, [rows][16]: rms_grad, add, rms_grad, accumulate, accumulate. 240 FLOPs a row. */
-static void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
+KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x0 = p0 + (r) * 16;
         vf t0[4];
@@ -5633,6 +5801,7 @@ static void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
         for (int j = 0; j < 4; j++) v_store(x8 + j * 4, v_add(v_load(x8 + j * 4), t6[j]));
     }
 }
+
 /* ==== 26 batch ===================================================================================================== */
 
 /* The lists of the rows that row r attends to: its parent's, and itself, repeated up to a multiple of four. */
@@ -5736,7 +5905,7 @@ static void look_ahead(eegen *s, int what)
     const int64_t *starts = longs_of(s, s->at_starts);
     const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place), *seen = (const uint64_t *)longs_of(s, s->at_seen);
     int32_t *ahead = index_of(s, s->at_ahead);
-    if (!s->random || s->batch > 64) return;
+    if (!s->random) return;
     if (what == 0) {
         s->ahead[0] = s->ahead[1] = s->rng;
         for (int64_t b = 0; b < s->batch; b++) {
@@ -5758,6 +5927,7 @@ static void look_ahead(eegen *s, int what)
 static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span rows, span levels)
 {
     const span my_pairs = share(pairs, thread, threads), my_rows = share(rows, thread, threads);
+    (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
     float *const e = floats_of(s, s->at_slot[1]);
     float *const rms = floats_of(s, s->at_slot[2]);
@@ -5771,26 +5941,18 @@ static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span 
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const weights = weights_of(s);
     float *const twins = twins_of(s);
-
-    (void)my_pairs; (void)my_rows; (void)levels;
-    rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token), weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
-
+    rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
+            weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
     wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
-
     if (threads > 1) wait_for_all(s);
-    causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo, my_rows.hi);
-
+    causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
+            my_rows.hi);
     if (threads > 1) wait_for_all(s);
     wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
-
     rows_rms(my_rows.lo, my_rows.hi, r, rms2);
-
     w1_forward(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
-
     w2_forward(h, twins + T_layers_0_w2, x, my_rows.lo, my_rows.hi, r);
-
     lm_head_forward(x, weights + W_lm_head, logits, my_rows.lo, my_rows.hi);
-
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
@@ -5798,9 +5960,7 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
     const span my_rows = share((span){ 0, s->rows }, thread, threads);
     double total = 0.0;
-
     s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows.lo, my_rows.hi);
-
     if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
@@ -5811,6 +5971,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
 {
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, s->levels };
     const span my_pairs = share(pairs, thread, threads), my_rows = share(rows, thread, threads);
+    (void)my_pairs; (void)my_rows; (void)levels; (void)how;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -5835,51 +5996,40 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const gradients = gradients_of(s);
     float *const all_m = m_of(s);
     float *const all_v = v_of(s);
-
-    (void)my_pairs; (void)my_rows; (void)levels; (void)how;
     lm_head_backward(logits, twins + T_lm_head, d_x, my_rows.lo, my_rows.hi);
-
     if (threads > 1) wait_for_all(s);
-    lm_head_gradient(x, logits, gradients + W_lm_head, rows.hi, SHARE(2), how, weights + W_lm_head, twins + T_lm_head, all_m + W_lm_head, all_v + W_lm_head);
-
+    lm_head_gradient(x, logits, gradients + W_lm_head, rows.hi, SHARE(2), how, weights + W_lm_head, twins + T_lm_head,
+            all_m + W_lm_head, all_v + W_lm_head);
     w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
-
     if (threads > 1) wait_for_all(s);
-    w2_gradient(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE(2), how, weights + W_layers_0_w2, twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
-
+    w2_gradient(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE(2), how, weights + W_layers_0_w2,
+            twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
     w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
-
     if (threads > 1) wait_for_all(s);
-    w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(2), how, weights + W_layers_0_w1, twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
-
+    w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(2), how, weights + W_layers_0_w1,
+            twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
     clear(collect, my_pairs.lo, my_pairs.hi);
-
     if (threads > 1) wait_for_all(s);
-    if (thread == 0) rows_rms_grad_to_collect(rows.lo, rows.hi, d_rms, r, d_x, d_r, collect, index_of(s, s->at_pair_of));
-
+    if (thread == 0) rows_rms_grad_to_collect(rows.lo, rows.hi, d_rms, r, d_x, d_r, collect,
+            index_of(s, s->at_pair_of));
     if (threads > 1) wait_for_all(s);
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
-
     if (threads > 1) wait_for_all(s);
-    wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(2), how, weights + W_layers_0_wo, twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
-
+    wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(2), how, weights + W_layers_0_wo,
+            twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
     clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
-
     if (threads > 1) wait_for_all(s);
-    causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a, d_qkv, rows.lo, rows.hi, SHARE(1));
-
+    causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
+            d_qkv, rows.lo, rows.hi, SHARE(1));
     if (threads > 1) wait_for_all(s);
     wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
-
     if (threads > 1) wait_for_all(s);
-    wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(2), how, weights + W_layers_0_wqkv, twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
-
+    wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(2), how, weights + W_layers_0_wqkv,
+            twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
     if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
-
     if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
-
-    if (thread == 0) rows_rms_grad_to_lookup_grad(pairs.lo, pairs.hi, d_rms2, e, collect, add, gradients + W_pos_emb, index_of(s, s->at_pair_position), gradients + W_tok_emb, index_of(s, s->at_pair_token));
-
+    if (thread == 0) rows_rms_grad_to_lookup_grad(pairs.lo, pairs.hi, d_rms2, e, collect, add, gradients + W_pos_emb,
+            index_of(s, s->at_pair_position), gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
 /* Rows [lo, hi) of a matrix into its other copy, four at a time. */
@@ -5905,21 +6055,56 @@ static void write_twins(eegen *s, int64_t thread, int64_t threads)
     turn(w + W_lm_head, twin + T_lm_head, 28, 28, 16, PART(0, 16, 4));
 }
 
-/* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. */
-static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
+/* What gradients are multiplied by for their norm, all of them together, to be at most s->clip. Every thread adds up its part. */
+static float clipping(eegen *s, int64_t thread, int64_t threads)
+{
+    const float *g = gradients_of(s);
+    const int64_t mine[] = { PART(0, WEIGHTS, 16) };
+    double squares = 0.0;
+    for (int64_t lo = mine[0], hi; lo < mine[1]; lo = hi) {
+        vf sum = v_zero();
+        hi = lo + 256 < mine[1] ? lo + 256 : mine[1];
+        for (int64_t i = lo; i < hi; i += 4) sum = v_fma(v_load(g + i), v_load(g + i), sum);
+        squares += v_sum(sum);
+    }
+    s->squares[thread] = squares;
+    if (threads > 1) wait_for_all(s);
+    squares = 0.0;
+    for (int64_t i = 0; i < threads; i++) squares += s->squares[i];
+    const double norm = __builtin_sqrt(squares);
+    return norm > s->clip ? (float)(s->clip / norm) : 1.0f;
+}
+
+/* The optimizer on ranges of the weights, by gradients in memory times `scale`. */
+static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (*ranges)[2], uint64_t count)
 {
     const float *g = gradients_of(s);
     float *w = weights_of(s), *m = m_of(s), *v = v_of(s);
-    const int64_t ranges[][2] = { { PART(0, 688, 16) } };
-    for (uint64_t k = 0; k < sizeof ranges / sizeof *ranges; k++)
+    for (uint64_t k = 0; k < count; k++)
         for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 4)
-            v_update(h, v_load(g + i), w + i, m + i, v + i);
+            v_update(h, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
+}
+
+/* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where
+   gradients are clipped, none has been. */
+static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
+{
+    const int64_t loose[][2] = { { PART(0, 688, 16) } }, all[][2] = { { PART(0, 4208, 16) } };
+    const int clips = s->clip > 0.0;
+    const float scale = clips ? clipping(s, thread, threads) : 1.0f;
+    update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
+    if (clips) {
+        if (threads > 1) wait_for_all(s);
+        write_twins(s, thread, threads);
+        return;
+    }
 }
 
 /* ==== 28 interface ================================================================================================= */
 
 #define EXPORT __attribute__((visibility("default")))
 static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
+static int64_t keys_for(int64_t longest) { return ((longest + 3) & ~(int64_t)3) + 4; }
 
 /* Lays out the arena for the sizes in its header, which the caller has filled in, and says how many bytes it needs. */
 EXPORT int64_t eegen_arena(void *arena)
@@ -5927,11 +6112,15 @@ EXPORT int64_t eegen_arena(void *arena)
     eegen *s = arena;
     const int64_t documents = s->documents, positions = s->positions, nodes = s->nodes, batch = s->batch, chunk = s->chunk;
     const int64_t most = batch * s->longest, rows = (most > BLOCK ? most : BLOCK) + 16;
-    const int64_t keys = ((s->longest + 3) & ~(int64_t)3) + 4, threads = s->threads;
+    const int64_t keys = keys_for(s->longest), threads = s->threads;
+    const int64_t least = (BLOCK + 16) * keys_for(BLOCK), entries = rows * keys > least ? rows * keys : least;
+    const int64_t by_rows = (rows - 16) / BLOCK, by_entries = (entries / keys_for(BLOCK) - 16) / BLOCK;
     int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + TWINS);
     (void)threads;
     s->rows_most = rows;
     s->keys = keys;
+    s->samples = by_rows < by_entries ? by_rows : by_entries;
+    if (s->samples > batch) s->samples = batch;
     s->at_starts = at = whole_lines(at);
     at += 8 * (documents + 1);
     s->at_place = at = whole_lines(at);
@@ -5969,11 +6158,13 @@ EXPORT int64_t eegen_arena(void *arena)
     s->at_target_of = at = whole_lines(at);
     at += 4 * (rows);
     s->at_ancestors_prefix = at = whole_lines(at);
-    at += 4 * (rows * keys);
+    at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
-    at += 4 * (rows * keys);
+    at += 4 * (entries);
     s->at_scratch = at = whole_lines(at);
     at += 4 * (SCRATCH * threads);
+    s->at_work = at = whole_lines(at);
+    at += 4 * (WORK * threads);
     s->at_lr = at = whole_lines(at);
     at += 4 * (chunk);
     s->at_losses = at = whole_lines(at);
@@ -5984,37 +6175,37 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (batch * (BLOCK + 1));
     s->at_length = at = whole_lines(at);
     at += 4 * (batch);
-    s->at_slot[0] = at = whole_lines(at) + 0;
+    s->at_slot[0] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[1] = at = whole_lines(at) + 64;
+    s->at_slot[1] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[2] = at = whole_lines(at) + 128;
+    s->at_slot[2] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[3] = at = whole_lines(at) + 192;
+    s->at_slot[3] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 48;
-    s->at_slot[4] = at = whole_lines(at) + 256;
+    s->at_slot[4] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[5] = at = whole_lines(at) + 320;
-    at += 4 * rows * keys * 4;
-    s->at_slot[6] = at = whole_lines(at) + 384;
+    s->at_slot[5] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * entries * 4;
+    s->at_slot[6] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[7] = at = whole_lines(at) + 448;
+    s->at_slot[7] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[8] = at = whole_lines(at) + 0;
+    s->at_slot[8] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[9] = at = whole_lines(at) + 64;
+    s->at_slot[9] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[10] = at = whole_lines(at) + 128;
+    s->at_slot[10] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 28;
-    s->at_slot[11] = at = whole_lines(at) + 192;
+    s->at_slot[11] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[12] = at = whole_lines(at) + 256;
+    s->at_slot[12] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[13] = at = whole_lines(at) + 320;
+    s->at_slot[13] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
-    s->at_slot[14] = at = whole_lines(at) + 384;
+    s->at_slot[14] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 48;
-    s->at_slot[15] = at = whole_lines(at) + 448;
+    s->at_slot[15] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
     return s->bytes = whole_lines(at) + 4096;
 }
@@ -6070,7 +6261,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         const rates h = rates_of(s, lr[i]);
         const uint64_t t2 = ticks();
         if (thread == 0) look_ahead(s, 1);
-        backward(s, thread, threads, &h);
+        backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
         if (threads > 1) wait_for_all(s);
         if (thread == 0) look_ahead(s, 2);
         const uint64_t t3 = ticks();
@@ -6122,7 +6313,7 @@ static int32_t draw(const eegen *s, const float *logits, uint64_t *stream)
 }
 
 /* Completes the texts of the first n samples, one level of all of them at a time: what earlier levels left in the row
-   buffers is the cache of keys and values. */
+   buffers is the cache of keys and values. A sample can be longer than any document, and its lists of ancestors too. */
 EXPORT void eegen_sample(void *arena, int64_t n)
 {
     eegen *s = arena;
@@ -6131,7 +6322,9 @@ EXPORT void eegen_sample(void *arena, int64_t n)
     uint64_t *stream = (uint64_t *)longs_of(s, s->at_stream);
     int64_t *level = longs_of(s, s->at_level);
     const float *logits = floats_of(s, s->at_slot[10]);
+    const int64_t keys = s->keys;
     int32_t rows = 0;
+    s->keys = keys_for(BLOCK);
     write_twins(s, 0, 1);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
@@ -6159,6 +6352,7 @@ EXPORT void eegen_sample(void *arena, int64_t n)
     }
     for (int64_t b = 0; b < n; b++)
         if (length[b] < 0) length[b] = BLOCK;
+    s->keys = keys;
 }
 
 EXPORT uint64_t eegen_ticks(void) { return ticks(); }

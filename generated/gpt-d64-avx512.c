@@ -23,10 +23,10 @@
  *   3  rows_lookup_to_rms            [rows][64]
  *   4  wqkv_forward                  [rows][64] x [64][192]
  *   5  causal_attention              4 heads of 16
- *   6  wo_forward                    [rows][64] x [64][64], add_swapped
+ *   6  wo_forward                    [rows][64] x [64][64], add
  *   7  rows_rms                      [rows][64]
  *   8  w1_forward                    [rows][64] x [64][256], relu
- *   9  w2_forward                    [rows][256] x [256][64], add_swapped
+ *   9  w2_forward                    [rows][256] x [256][64], add
  *   10 lm_head_forward               [rows][64] x [64][32]
  *   11 loss                          [rows][27]
  *   12 lm_head_backward              [rows][27] x [27][64]
@@ -131,6 +131,22 @@ static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
     }
 }
 
+/* The sums, or the largest, of four vectors, side by side. */
+static inline void v_sums(float *p, vf a, vf b, vf c, vf d)
+{
+    const vf ab = v_add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)), cd = v_add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const vf q = v_add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(q), _mm512_extractf32x8_ps(q, 1));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+}
+static inline void v_maxes(float *p, vf a, vf b, vf c, vf d)
+{
+    const vf ab = v_max(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)), cd = v_max(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const vf q = v_max(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
+    const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(q), _mm512_extractf32x8_ps(q, 1));
+    _mm_storeu_ps(p, _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+}
+
 /* Quads: four scores of one head share a 128-bit lane, one score per key.
  * v_sum4       every lane: the sums of that lane of a, b, c and d
  * v_dots       v_sum4 of the products of x with a, b, c and d
@@ -180,8 +196,8 @@ enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 56000, /* floats of one copy of all parameters, padding included */
     TWINS = 51200, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 23, SCRATCH = 0, THREADS = 64,
-    HEADER_BYTES = 1344,
+    SLOTS = 16, KERNELS = 23, SCRATCH = 0, WORK = 0, THREADS = 64,
+    HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
 
@@ -231,6 +247,7 @@ typedef struct eegen {
     int64_t bytes;                    /* size of the arena */
     int64_t rows_most;                /* rows that the buffers hold */
     int64_t keys;                     /* entries a row in the lists of ancestors */
+    int64_t samples;                  /* samples at a time, at most */
     int64_t rows;                     /* prefix rows of this batch */
     int64_t pairs;                    /* (token, position) rows of this batch */
     int64_t count;                    /* positions of this batch */
@@ -241,6 +258,7 @@ typedef struct eegen {
     int64_t total_count;              /* positions of all batches so far */
     uint64_t ticks[4];                /* batch, forward, backward, update: clock ticks so far */
     double loss[64];                  /* each thread's part of the loss of this batch */
+    double squares[64];               /* each thread's part of the squares of the gradient, where it is clipped */
     int64_t arrived;                  /* threads waiting at the barrier */
     int64_t turn;                     /* barriers passed */
     int64_t at_starts;                /* first position of each document */
@@ -264,6 +282,7 @@ typedef struct eegen {
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
     int64_t at_scratch;               /* operands turned round, a part for each thread */
+    int64_t at_work;                  /* a hidden matrix on its way to orthogonal, one for each thread */
     int64_t at_lr;                    /* learning rate of each step of a call */
     int64_t at_losses;                /* loss of each step of a call */
     int64_t at_stream;                /* random stream of each sample */
@@ -284,19 +303,23 @@ static inline float *gradients_of(const eegen *s) { return twins_of(s) + TWINS; 
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
+#define KERNEL static __attribute__((noinline))
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
-/* The logarithm, for the loss and the first weights: x = m 2^e with m in [1/sqrt 2, sqrt 2), then 2 atanh((m - 1) / (m + 1)).
-   Without a branch: it waits at the end of a long chain, where a wrong guess would cost the whole chain. */
-static double natural_log(double x)
+/* The logarithm, for the loss and the first weights, of four numbers at once: x = m 2^e with m in [1/sqrt 2, sqrt 2), then
+   2 atanh((m - 1) / (m + 1)). Without a branch: it waits at the end of a long chain, where a wrong guess costs the chain. */
+typedef double double4 __attribute__((vector_size(32)));
+typedef int64_t long4 __attribute__((vector_size(32)));
+static double4 natural_logs(double4 x)
 {
-    union { double f; int64_t i; } u = { x };
-    const int64_t e = (u.i - 0x3FE6A09E667F3BCC) >> 52;
-    u.i -= e * ((int64_t)1 << 52);
-    const double a = (u.f - 1.0) / (u.f + 1.0), b = a * a;
-    const double p = 1.0 + b * (1.0 / 3 + b * (1.0 / 5 + b * (1.0 / 7 + b * (1.0 / 9 + b * (1.0 / 11 + b * (1.0 / 13))))));
-    return (double)e * 0.6931471805599453 + 2.0 * a * p;
+    const long4 e = ((long4)x - 0x3FE6A09E667F3BCC) >> 52;
+    const double4 m = (double4)((long4)x - (e << 52));
+    const double4 a = (m - 1.0) / (m + 1.0), b = a * a;
+    const double4 p = 1.0 + b * (1.0 / 3 + b * (1.0 / 5 + b * (1.0 / 7 + b * (1.0 / 9 + b * (1.0 / 11 + b * (1.0 / 13))))));
+    return __builtin_convertvector(e, double4) * 0.6931471805599453 + 2.0 * a * p;
 }
+static double natural_log(double x) { return natural_logs((double4){ x, x, x, x })[0]; }
 
 /* The cosine of 2 pi u, u in [0, 1], u in whole and quarter turns first. */
 static double cosine(double angle)
@@ -409,20 +432,20 @@ static void wait_for_all(eegen *s)
 }
 
 /* What Adam needs in step t: rate = lr sqrt(1 - beta2^t) / (1 - beta1^t), eps times sqrt(1 - beta2^t). */
-typedef struct rates { float b1, c1, b2, c2, rate, eps; } rates;
+typedef struct rates { float c1, c2, rate, eps; } rates;
 
 static rates rates_of(const eegen *s, float lr)
 {
     const double fix = __builtin_sqrt(1.0 - power(s->beta2, s->step + 1));
-    return (rates){ (float)s->beta1, (float)(1.0 - s->beta1), (float)s->beta2, (float)(1.0 - s->beta2),
-                    (float)(lr * fix / (1.0 - power(s->beta1, s->step + 1))), (float)(s->eps * fix) };
+    return (rates){ (float)(1.0 - s->beta1), (float)(1.0 - s->beta2), (float)(lr * fix / (1.0 - power(s->beta1, s->step + 1))),
+                    (float)(s->eps * fix) };
 }
 
-/* Adam on one vector: moments and weights are updated in place; gives the new weights. */
+/* Adam on one vector: weights and state are updated in place; gives the new weights. */
 static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
-    const vf a = v_fma(v_set1(h->b1), v_load(m), v_mul(v_set1(h->c1), g));
-    const vf q = v_fma(v_set1(h->b2), v_load(v), v_mul(v_set1(h->c2), v_mul(g, g)));
+    const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
+    const vf q = v_fnma(v_set1(h->c2), v_fnma(g, g, v_load(v)), v_load(v));
     const vf x = v_fnma(v_set1(h->rate), v_ratio(a, q, v_set1(h->eps)), v_load(w));
     v_store(m, a);
     v_store(v, q);
@@ -433,7 +456,7 @@ static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 /* ==== 3 rows_lookup_to_rms ========================================================================================= */
 
 /* Row by row, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. */
-static void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7) {
+KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x0 = p0 + (int64_t)i0[r] * 64;
         vf t0[4];
@@ -459,10 +482,11 @@ static void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const in
         for (int j = 0; j < 4; j++) v_store(x7 + j * 16, t6[j]);
     }
 }
+
 /* ==== 4 wqkv_forward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][192]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. */
-static void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     for (int n = 0; n < 192; n += 64) {
         int64_t i = lo;
@@ -719,6 +743,7 @@ static void wqkv_forward(const float *restrict a, const float *restrict b, float
         }
     }
 }
+
 /* ==== 5 causal_attention =========================================================================================== */
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. */
@@ -835,7 +860,7 @@ static inline void causal_attention_softmax(float *restrict p, int64_t nk)
     for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
 }
 
-static void causal_attention(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
+KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
     float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
@@ -896,10 +921,11 @@ static void causal_attention(const float *restrict qkv, const int32_t *restrict 
         }
     }
 }
+
 /* ==== 6 wo_forward ================================================================================================= */
 
-/* C = A B on every row: [rows][64] x [64][64], add_swapped. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. */
-static void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0, const int32_t *i0)
+/* C = A B on every row: [rows][64] x [64][64], add. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. */
+KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0, const int32_t *i0)
 {
     {
         int64_t i = lo;
@@ -1156,10 +1182,11 @@ static void wo_forward(const float *restrict a, const float *restrict b, float *
         }
     }
 }
+
 /* ==== 7 rows_rms =================================================================================================== */
 
 /* Row by row, [rows][64]: rms, store. 192 FLOPs a row. */
-static void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
+KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x0 = p0 + (r) * 64;
         vf t0[4];
@@ -1172,10 +1199,11 @@ static void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
         for (int j = 0; j < 4; j++) v_store(x2 + j * 16, t1[j]);
     }
 }
+
 /* ==== 8 w1_forward ================================================================================================= */
 
 /* C = A B on every row: [rows][64] x [64][256], relu. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-static void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     for (int n = 0; n < 256; n += 64) {
         int64_t i = lo;
@@ -1432,10 +1460,11 @@ static void w1_forward(const float *restrict a, const float *restrict b, float *
         }
     }
 }
+
 /* ==== 9 w2_forward ================================================================================================= */
 
-/* C = A B on every row: [rows][256] x [256][64], add_swapped. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-static void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+/* C = A B on every row: [rows][256] x [256][64], add. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
+KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
 {
     {
         int64_t i = lo;
@@ -1692,10 +1721,11 @@ static void w2_forward(const float *restrict a, const float *restrict b, float *
         }
     }
 }
+
 /* ==== 10 lm_head_forward =========================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][32]. Tile 12 rows x 2 vectors, unrolled 4. 4096 FLOPs a row. */
-static void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -2223,6 +2253,7 @@ static void lm_head_forward(const float *restrict a, const float *restrict b, fl
         }
     }
 }
+
 /* ==== 11 loss ====================================================================================================== */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
@@ -2230,39 +2261,89 @@ static void lm_head_forward(const float *restrict a, const float *restrict b, fl
 static const float real_columns[16] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, };
 
 /* Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
-static double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
+KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
 {
     const int32_t *row = index_of(s, s->at_row_of), *target = index_of(s, s->at_target_of), *count = index_of(s, s->at_count);
     const float inverse = 1.0f / (float)s->count;
     double total = 0.0;
+    int64_t r = lo;
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) total -= logits[(int64_t)row[i] * 32 + target[i]];
-    for (int64_t r = lo; r < hi; r++) {
-        float *y = logits + r * 32;
-        vf x0 = v_load(y + 0);
-        const vf real1 = v_load(real_columns + 0);
-        vf x1 = v_fma(v_sub(real1, v_set1(1.0f)), v_set1(1e30f), v_load(y + 16));
-        vf top = x0;
-        top = v_max(top, x1);
-        const float m = v_hmax(top);
-        x0 = v_exp(v_sub(x0, v_set1(m)));
-        x1 = v_exp(v_sub(x1, v_set1(m)));
-        x1 = v_mul(x1, real1);
-        const float z = v_sum(v_add(x0, x1));
-        const float weight = (float)count[r];
-        const vf scale = v_set1(weight * inverse / z);
-        total += weight * (m + natural_log(z));
-        v_store(y + 0, v_mul(x0, scale));
-        v_store(y + 16, v_mul(x1, scale));
+    for (; r + 4 <= hi; r += 4) {
+        float *y0 = logits + (r + 0) * 32, *y1 = logits + (r + 1) * 32, *y2 = logits + (r + 2) * 32, *y3 = logits + (r + 3) * 32, m[4], z[4];
+        vf a0 = v_set1(-1e30f), a1 = v_set1(-1e30f), a2 = v_set1(-1e30f), a3 = v_set1(-1e30f);
+        for (int j = 0; j < 16; j += 16) {
+            a0 = v_max(a0, v_load(y0 + j));
+            a1 = v_max(a1, v_load(y1 + j));
+            a2 = v_max(a2, v_load(y2 + j));
+            a3 = v_max(a3, v_load(y3 + j));
+        }
+        a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 16)));
+        a1 = v_max(a1, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 16)));
+        a2 = v_max(a2, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 16)));
+        a3 = v_max(a3, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 16)));
+        v_maxes(m, a0, a1, a2, a3);
+        a0 = v_zero();
+        a1 = v_zero();
+        a2 = v_zero();
+        a3 = v_zero();
+        for (int j = 0; j < 16; j += 16) {
+            { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
+            { const vf e = v_exp(v_sub(v_load(y1 + j), v_set1(m[1]))); a1 = v_add(a1, e); v_store(y1 + j, e); }
+            { const vf e = v_exp(v_sub(v_load(y2 + j), v_set1(m[2]))); a2 = v_add(a2, e); v_store(y2 + j, e); }
+            { const vf e = v_exp(v_sub(v_load(y3 + j), v_set1(m[3]))); a3 = v_add(a3, e); v_store(y3 + j, e); }
+        }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 16)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 16, e); }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 16)), v_set1(m[1])))); a1 = v_add(a1, e); v_store(y1 + 16, e); }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 16)), v_set1(m[2])))); a2 = v_add(a2, e); v_store(y2 + 16, e); }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 16)), v_set1(m[3])))); a3 = v_add(a3, e); v_store(y3 + 16, e); }
+        v_sums(z, a0, a1, a2, a3);
+        const double4 logs = natural_logs((double4){ z[0], z[1], z[2], z[3] });
+        total += count[r + 0] * (m[0] + logs[0]);
+        a0 = v_set1((float)count[r + 0] * inverse / z[0]);
+        total += count[r + 1] * (m[1] + logs[1]);
+        a1 = v_set1((float)count[r + 1] * inverse / z[1]);
+        total += count[r + 2] * (m[2] + logs[2]);
+        a2 = v_set1((float)count[r + 2] * inverse / z[2]);
+        total += count[r + 3] * (m[3] + logs[3]);
+        a3 = v_set1((float)count[r + 3] * inverse / z[3]);
+        for (int j = 0; j < 32; j += 16) {
+            v_store(y0 + j, v_mul(v_load(y0 + j), a0));
+            v_store(y1 + j, v_mul(v_load(y1 + j), a1));
+            v_store(y2 + j, v_mul(v_load(y2 + j), a2));
+            v_store(y3 + j, v_mul(v_load(y3 + j), a3));
+        }
+    }
+    for (; r < hi; r++) {
+        float *y0 = logits + (r + 0) * 32, m[1], z[1];
+        vf a0 = v_set1(-1e30f);
+        for (int j = 0; j < 16; j += 16) {
+            a0 = v_max(a0, v_load(y0 + j));
+        }
+        a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 16)));
+        m[0] = v_hmax(a0);
+        a0 = v_zero();
+        for (int j = 0; j < 16; j += 16) {
+            { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
+        }
+        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 16)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 16, e); }
+        z[0] = v_sum(a0);
+        const double logs[1] = { natural_log(z[0]) };
+        total += count[r + 0] * (m[0] + logs[0]);
+        a0 = v_set1((float)count[r + 0] * inverse / z[0]);
+        for (int j = 0; j < 32; j += 16) {
+            v_store(y0 + j, v_mul(v_load(y0 + j), a0));
+        }
     }
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) logits[(int64_t)row[i] * 32 + target[i]] -= inverse;
     return total;
 }
+
 /* ==== 12 lm_head_backward ========================================================================================== */
 
 /* C = A B on every row: [rows][27] x [27][64]. Tile 6 rows x 4 vectors, unrolled 4. 3456 FLOPs a row. */
-static void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -2612,10 +2693,11 @@ static void lm_head_backward(const float *restrict a, const float *restrict b, f
         }
     }
 }
+
 /* ==== 13 lm_head_gradient ========================================================================================== */
 
 /* G = A^T B over all rows: [32][rows] x [rows][64]. Tile 4 rows x 4 vectors, unrolled 2. 4096 FLOPs a row. */
-static void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void lm_head_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     {
@@ -2650,6 +2732,13 @@ static void lm_head_gradient(const float *restrict a, const float *restrict b, f
                     { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
                     { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
                 }
+            }
+            if (more) {
+                const float *z = g + (m) * 64 + 0;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32)); c0_3 = v_add(c0_3, v_load(z + 48));
+            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80)); c1_2 = v_add(c1_2, v_load(z + 96)); c1_3 = v_add(c1_3, v_load(z + 112));
+            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144)); c2_2 = v_add(c2_2, v_load(z + 160)); c2_3 = v_add(c2_3, v_load(z + 176));
+            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208)); c3_2 = v_add(c3_2, v_load(z + 224)); c3_3 = v_add(c3_3, v_load(z + 240));
             }
             if (h) {
                 const int64_t at = (m) * 64 + 0;
@@ -2697,10 +2786,21 @@ static void lm_head_gradient(const float *restrict a, const float *restrict b, f
         }
     }
 }
+
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
+KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+{
+    const int64_t parts = rows / 128 + 1;
+    for (int64_t i = 0; i < parts; i++) {
+        const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
+        lm_head_gradient_part(a + from * 32, b + from * 64, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+    }
+}
+
 /* ==== 14 w2_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-static void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+KERNEL void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
 {
     for (int n = 0; n < 256; n += 64) {
         int64_t i = lo;
@@ -2957,10 +3057,11 @@ static void w2_backward(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
 /* ==== 15 w2_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 4 rows x 4 vectors, unrolled 2. 32768 FLOPs a row. */
-static void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void w2_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 256; n += 64) {
@@ -2995,6 +3096,13 @@ static void w2_gradient(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
                     { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
                 }
+            }
+            if (more) {
+                const float *z = g + (m) * 272 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32)); c0_3 = v_add(c0_3, v_load(z + 48));
+            c1_0 = v_add(c1_0, v_load(z + 272)); c1_1 = v_add(c1_1, v_load(z + 288)); c1_2 = v_add(c1_2, v_load(z + 304)); c1_3 = v_add(c1_3, v_load(z + 320));
+            c2_0 = v_add(c2_0, v_load(z + 544)); c2_1 = v_add(c2_1, v_load(z + 560)); c2_2 = v_add(c2_2, v_load(z + 576)); c2_3 = v_add(c2_3, v_load(z + 592));
+            c3_0 = v_add(c3_0, v_load(z + 816)); c3_1 = v_add(c3_1, v_load(z + 832)); c3_2 = v_add(c3_2, v_load(z + 848)); c3_3 = v_add(c3_3, v_load(z + 864));
             }
             if (h) {
                 const int64_t at = (m) * 272 + n;
@@ -3042,10 +3150,21 @@ static void w2_gradient(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
+KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+{
+    const int64_t parts = rows / 128 + 1;
+    for (int64_t i = 0; i < parts; i++) {
+        const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
+        w2_gradient_part(a + from * 64, b + from * 272, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+    }
+}
+
 /* ==== 16 w1_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][256] x [256][64]. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-static void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -3302,16 +3421,18 @@ static void w1_backward(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
 /* ==== 17 clear ===================================================================================================== */
 
 /* Zeros: [rows][64]. */
-static void clear(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear(float *p, int64_t lo, int64_t hi) {
     for (int64_t i = lo * 64; i < hi * 64; i += 16) v_store(p + i, v_zero());
 }
+
 /* ==== 18 rows_rms_grad_to_collect ================================================================================== */
 
 /* Row by row, [rows][64]: rms_grad, add, store, accumulate. 512 FLOPs a row. */
-static void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6) {
+KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x0 = p0 + (r) * 64;
         vf t0[4];
@@ -3336,10 +3457,11 @@ static void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
         for (int j = 0; j < 4; j++) v_store(x6 + j * 16, v_add(v_load(x6 + j * 16), t4[j]));
     }
 }
+
 /* ==== 19 wo_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. */
-static void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -3596,10 +3718,11 @@ static void wo_backward(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
 /* ==== 20 wo_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 4 rows x 4 vectors, unrolled 2. 8192 FLOPs a row. */
-static void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void wo_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     {
@@ -3634,6 +3757,13 @@ static void wo_gradient(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
                     { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
                 }
+            }
+            if (more) {
+                const float *z = g + (m) * 64 + 0;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32)); c0_3 = v_add(c0_3, v_load(z + 48));
+            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80)); c1_2 = v_add(c1_2, v_load(z + 96)); c1_3 = v_add(c1_3, v_load(z + 112));
+            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144)); c2_2 = v_add(c2_2, v_load(z + 160)); c2_3 = v_add(c2_3, v_load(z + 176));
+            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208)); c3_2 = v_add(c3_2, v_load(z + 224)); c3_3 = v_add(c3_3, v_load(z + 240));
             }
             if (h) {
                 const int64_t at = (m) * 64 + 0;
@@ -3681,12 +3811,24 @@ static void wo_gradient(const float *restrict a, const float *restrict b, float 
         }
     }
 }
+
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
+KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+{
+    const int64_t parts = rows / 128 + 1;
+    for (int64_t i = 0; i < parts; i++) {
+        const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
+        wo_gradient_part(a + from * 64, b + from * 64, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+    }
+}
+
 /* ==== 21 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][192]. */
-static void clear_2(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear_2(float *p, int64_t lo, int64_t hi) {
     for (int64_t i = lo * 192; i < hi * 192; i += 16) v_store(p + i, v_zero());
 }
+
 /* ==== 22 causal_attention_grad ===================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. */
@@ -3783,7 +3925,7 @@ static inline void causal_attention_grad_scatter_group(const float *restrict q, 
     v_store(dq + 48, dq3);
 }
 
-static void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
+KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
     const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi, int64_t g_lo, int64_t g_hi)
 {
     _Alignas(64) float slopes[1024];
@@ -3806,10 +3948,11 @@ static void causal_attention_grad(const float *restrict qkv, const int32_t *rest
         }
     }
 }
+
 /* ==== 23 wqkv_backward ============================================================================================= */
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. */
-static void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     {
         int64_t i = lo;
@@ -4066,10 +4209,11 @@ static void wqkv_backward(const float *restrict a, const float *restrict b, floa
         }
     }
 }
+
 /* ==== 24 wqkv_gradient ============================================================================================= */
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 8 rows x 3 vectors, unrolled 2. 24576 FLOPs a row. */
-static void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void wqkv_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 192; n += 48) {
@@ -4120,6 +4264,17 @@ static void wqkv_gradient(const float *restrict a, const float *restrict b, floa
                     { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 = v_fma(s, b2, c6_2); }
                     { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 = v_fma(s, b2, c7_2); }
                 }
+            }
+            if (more) {
+                const float *z = g + (m) * 192 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32));
+            c1_0 = v_add(c1_0, v_load(z + 192)); c1_1 = v_add(c1_1, v_load(z + 208)); c1_2 = v_add(c1_2, v_load(z + 224));
+            c2_0 = v_add(c2_0, v_load(z + 384)); c2_1 = v_add(c2_1, v_load(z + 400)); c2_2 = v_add(c2_2, v_load(z + 416));
+            c3_0 = v_add(c3_0, v_load(z + 576)); c3_1 = v_add(c3_1, v_load(z + 592)); c3_2 = v_add(c3_2, v_load(z + 608));
+            c4_0 = v_add(c4_0, v_load(z + 768)); c4_1 = v_add(c4_1, v_load(z + 784)); c4_2 = v_add(c4_2, v_load(z + 800));
+            c5_0 = v_add(c5_0, v_load(z + 960)); c5_1 = v_add(c5_1, v_load(z + 976)); c5_2 = v_add(c5_2, v_load(z + 992));
+            c6_0 = v_add(c6_0, v_load(z + 1152)); c6_1 = v_add(c6_1, v_load(z + 1168)); c6_2 = v_add(c6_2, v_load(z + 1184));
+            c7_0 = v_add(c7_0, v_load(z + 1344)); c7_1 = v_add(c7_1, v_load(z + 1360)); c7_2 = v_add(c7_2, v_load(z + 1376));
             }
             if (h) {
                 const int64_t at = (m) * 192 + n;
@@ -4185,10 +4340,21 @@ static void wqkv_gradient(const float *restrict a, const float *restrict b, floa
         }
     }
 }
+
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
+KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+{
+    const int64_t parts = rows / 128 + 1;
+    for (int64_t i = 0; i < parts; i++) {
+        const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
+        wqkv_gradient_part(a + from * 64, b + from * 192, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+    }
+}
+
 /* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
 /* Row by row, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 960 FLOPs a row. */
-static void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
+KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x0 = p0 + (r) * 64;
         vf t0[4];
@@ -4222,6 +4388,7 @@ static void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
         for (int j = 0; j < 4; j++) v_store(x8 + j * 16, v_add(v_load(x8 + j * 16), t6[j]));
     }
 }
+
 /* ==== 26 batch ===================================================================================================== */
 
 /* The lists of the rows that row r attends to: its parent's, and itself, repeated up to a multiple of four. */
@@ -4325,7 +4492,7 @@ static void look_ahead(eegen *s, int what)
     const int64_t *starts = longs_of(s, s->at_starts);
     const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place), *seen = (const uint64_t *)longs_of(s, s->at_seen);
     int32_t *ahead = index_of(s, s->at_ahead);
-    if (!s->random || s->batch > 64) return;
+    if (!s->random) return;
     if (what == 0) {
         s->ahead[0] = s->ahead[1] = s->rng;
         for (int64_t b = 0; b < s->batch; b++) {
@@ -4347,6 +4514,7 @@ static void look_ahead(eegen *s, int what)
 static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span rows, span levels)
 {
     const span my_pairs = share(pairs, thread, threads), my_rows = share(rows, thread, threads);
+    (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
     float *const e = floats_of(s, s->at_slot[1]);
     float *const rms = floats_of(s, s->at_slot[2]);
@@ -4360,26 +4528,18 @@ static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span 
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const weights = weights_of(s);
     float *const twins = twins_of(s);
-
-    (void)my_pairs; (void)my_rows; (void)levels;
-    rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token), weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
-
+    rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
+            weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
     wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
-
     if (threads > 1) wait_for_all(s);
-    causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo, my_rows.hi);
-
+    causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
+            my_rows.hi);
     if (threads > 1) wait_for_all(s);
     wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
-
     rows_rms(my_rows.lo, my_rows.hi, r, rms2);
-
     w1_forward(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
-
     w2_forward(h, twins + T_layers_0_w2, x, my_rows.lo, my_rows.hi, r);
-
     lm_head_forward(x, twins + T_lm_head, logits, my_rows.lo, my_rows.hi);
-
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
@@ -4387,9 +4547,7 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
     const span my_rows = share((span){ 0, s->rows }, thread, threads);
     double total = 0.0;
-
     s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows.lo, my_rows.hi);
-
     if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
@@ -4400,6 +4558,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
 {
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, s->levels };
     const span my_pairs = share(pairs, thread, threads), my_rows = share(rows, thread, threads);
+    (void)my_pairs; (void)my_rows; (void)levels; (void)how;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -4424,51 +4583,40 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const gradients = gradients_of(s);
     float *const all_m = m_of(s);
     float *const all_v = v_of(s);
-
-    (void)my_pairs; (void)my_rows; (void)levels; (void)how;
     lm_head_backward(logits, weights + W_lm_head, d_x, my_rows.lo, my_rows.hi);
-
     if (threads > 1) wait_for_all(s);
-    lm_head_gradient(logits, x, gradients + W_lm_head, rows.hi, SHARE(8), how, weights + W_lm_head, twins + T_lm_head, all_m + W_lm_head, all_v + W_lm_head);
-
+    lm_head_gradient(logits, x, gradients + W_lm_head, rows.hi, SHARE(8), how, weights + W_lm_head, twins + T_lm_head,
+            all_m + W_lm_head, all_v + W_lm_head);
     w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
-
     if (threads > 1) wait_for_all(s);
-    w2_gradient(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE(16), how, weights + W_layers_0_w2, twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
-
+    w2_gradient(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE(16), how, weights + W_layers_0_w2,
+            twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
     w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
-
     if (threads > 1) wait_for_all(s);
-    w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(16), how, weights + W_layers_0_w1, twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
-
+    w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(16), how, weights + W_layers_0_w1,
+            twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
     clear(collect, my_pairs.lo, my_pairs.hi);
-
     if (threads > 1) wait_for_all(s);
-    if (thread == 0) rows_rms_grad_to_collect(rows.lo, rows.hi, d_rms, r, d_x, d_r, collect, index_of(s, s->at_pair_of));
-
+    if (thread == 0) rows_rms_grad_to_collect(rows.lo, rows.hi, d_rms, r, d_x, d_r, collect,
+            index_of(s, s->at_pair_of));
     if (threads > 1) wait_for_all(s);
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
-
     if (threads > 1) wait_for_all(s);
-    wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(16), how, weights + W_layers_0_wo, twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
-
+    wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(16), how, weights + W_layers_0_wo,
+            twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
     clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
-
     if (threads > 1) wait_for_all(s);
-    causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a, d_qkv, rows.lo, rows.hi, SHARE(1));
-
+    causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
+            d_qkv, rows.lo, rows.hi, SHARE(1));
     if (threads > 1) wait_for_all(s);
     wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
-
     if (threads > 1) wait_for_all(s);
-    wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(8), how, weights + W_layers_0_wqkv, twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
-
+    wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(8), how, weights + W_layers_0_wqkv,
+            twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
     if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
-
     if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
-
-    if (thread == 0) rows_rms_grad_to_lookup_grad(pairs.lo, pairs.hi, d_rms2, e, collect, add, gradients + W_pos_emb, index_of(s, s->at_pair_position), gradients + W_tok_emb, index_of(s, s->at_pair_token));
-
+    if (thread == 0) rows_rms_grad_to_lookup_grad(pairs.lo, pairs.hi, d_rms2, e, collect, add, gradients + W_pos_emb,
+            index_of(s, s->at_pair_position), gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
 /* Rows [lo, hi) of a matrix into its other copy, four at a time. */
@@ -4494,21 +4642,56 @@ static void write_twins(eegen *s, int64_t thread, int64_t threads)
     turn(w + W_lm_head, twin + T_lm_head, 64, 64, 32, PART(0, 32, 4));
 }
 
-/* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. */
-static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
+/* What gradients are multiplied by for their norm, all of them together, to be at most s->clip. Every thread adds up its part. */
+static float clipping(eegen *s, int64_t thread, int64_t threads)
+{
+    const float *g = gradients_of(s);
+    const int64_t mine[] = { PART(0, WEIGHTS, 16) };
+    double squares = 0.0;
+    for (int64_t lo = mine[0], hi; lo < mine[1]; lo = hi) {
+        vf sum = v_zero();
+        hi = lo + 256 < mine[1] ? lo + 256 : mine[1];
+        for (int64_t i = lo; i < hi; i += 16) sum = v_fma(v_load(g + i), v_load(g + i), sum);
+        squares += v_sum(sum);
+    }
+    s->squares[thread] = squares;
+    if (threads > 1) wait_for_all(s);
+    squares = 0.0;
+    for (int64_t i = 0; i < threads; i++) squares += s->squares[i];
+    const double norm = __builtin_sqrt(squares);
+    return norm > s->clip ? (float)(s->clip / norm) : 1.0f;
+}
+
+/* The optimizer on ranges of the weights, by gradients in memory times `scale`. */
+static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (*ranges)[2], uint64_t count)
 {
     const float *g = gradients_of(s);
     float *w = weights_of(s), *m = m_of(s), *v = v_of(s);
-    const int64_t ranges[][2] = { { PART(0, 2752, 16) } };
-    for (uint64_t k = 0; k < sizeof ranges / sizeof *ranges; k++)
+    for (uint64_t k = 0; k < count; k++)
         for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 16)
-            v_update(h, v_load(g + i), w + i, m + i, v + i);
+            v_update(h, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
+}
+
+/* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where
+   gradients are clipped, none has been. */
+static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
+{
+    const int64_t loose[][2] = { { PART(0, 2752, 16) } }, all[][2] = { { PART(0, 56000, 16) } };
+    const int clips = s->clip > 0.0;
+    const float scale = clips ? clipping(s, thread, threads) : 1.0f;
+    update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
+    if (clips) {
+        if (threads > 1) wait_for_all(s);
+        write_twins(s, thread, threads);
+        return;
+    }
 }
 
 /* ==== 28 interface ================================================================================================= */
 
 #define EXPORT __attribute__((visibility("default")))
 static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
+static int64_t keys_for(int64_t longest) { return ((longest + 3) & ~(int64_t)3) + 4; }
 
 /* Lays out the arena for the sizes in its header, which the caller has filled in, and says how many bytes it needs. */
 EXPORT int64_t eegen_arena(void *arena)
@@ -4516,11 +4699,15 @@ EXPORT int64_t eegen_arena(void *arena)
     eegen *s = arena;
     const int64_t documents = s->documents, positions = s->positions, nodes = s->nodes, batch = s->batch, chunk = s->chunk;
     const int64_t most = batch * s->longest, rows = (most > BLOCK ? most : BLOCK) + 16;
-    const int64_t keys = ((s->longest + 3) & ~(int64_t)3) + 4, threads = s->threads;
+    const int64_t keys = keys_for(s->longest), threads = s->threads;
+    const int64_t least = (BLOCK + 16) * keys_for(BLOCK), entries = rows * keys > least ? rows * keys : least;
+    const int64_t by_rows = (rows - 16) / BLOCK, by_entries = (entries / keys_for(BLOCK) - 16) / BLOCK;
     int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + TWINS);
     (void)threads;
     s->rows_most = rows;
     s->keys = keys;
+    s->samples = by_rows < by_entries ? by_rows : by_entries;
+    if (s->samples > batch) s->samples = batch;
     s->at_starts = at = whole_lines(at);
     at += 8 * (documents + 1);
     s->at_place = at = whole_lines(at);
@@ -4558,11 +4745,13 @@ EXPORT int64_t eegen_arena(void *arena)
     s->at_target_of = at = whole_lines(at);
     at += 4 * (rows);
     s->at_ancestors_prefix = at = whole_lines(at);
-    at += 4 * (rows * keys);
+    at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
-    at += 4 * (rows * keys);
+    at += 4 * (entries);
     s->at_scratch = at = whole_lines(at);
     at += 4 * (SCRATCH * threads);
+    s->at_work = at = whole_lines(at);
+    at += 4 * (WORK * threads);
     s->at_lr = at = whole_lines(at);
     at += 4 * (chunk);
     s->at_losses = at = whole_lines(at);
@@ -4573,37 +4762,37 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (batch * (BLOCK + 1));
     s->at_length = at = whole_lines(at);
     at += 4 * (batch);
-    s->at_slot[0] = at = whole_lines(at) + 0;
+    s->at_slot[0] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[1] = at = whole_lines(at) + 64;
+    s->at_slot[1] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[2] = at = whole_lines(at) + 128;
+    s->at_slot[2] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[3] = at = whole_lines(at) + 192;
+    s->at_slot[3] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 192;
-    s->at_slot[4] = at = whole_lines(at) + 256;
+    s->at_slot[4] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[5] = at = whole_lines(at) + 320;
-    at += 4 * rows * keys * 4;
-    s->at_slot[6] = at = whole_lines(at) + 384;
+    s->at_slot[5] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * entries * 4;
+    s->at_slot[6] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[7] = at = whole_lines(at) + 448;
+    s->at_slot[7] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[8] = at = whole_lines(at) + 0;
+    s->at_slot[8] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 272;
-    s->at_slot[9] = at = whole_lines(at) + 64;
+    s->at_slot[9] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[10] = at = whole_lines(at) + 128;
+    s->at_slot[10] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 32;
-    s->at_slot[11] = at = whole_lines(at) + 192;
+    s->at_slot[11] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[12] = at = whole_lines(at) + 256;
+    s->at_slot[12] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 272;
-    s->at_slot[13] = at = whole_lines(at) + 320;
+    s->at_slot[13] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
-    s->at_slot[14] = at = whole_lines(at) + 384;
+    s->at_slot[14] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 192;
-    s->at_slot[15] = at = whole_lines(at) + 448;
+    s->at_slot[15] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
     return s->bytes = whole_lines(at) + 4096;
 }
@@ -4659,7 +4848,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         const rates h = rates_of(s, lr[i]);
         const uint64_t t2 = ticks();
         if (thread == 0) look_ahead(s, 1);
-        backward(s, thread, threads, &h);
+        backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
         if (threads > 1) wait_for_all(s);
         if (thread == 0) look_ahead(s, 2);
         const uint64_t t3 = ticks();
@@ -4711,7 +4900,7 @@ static int32_t draw(const eegen *s, const float *logits, uint64_t *stream)
 }
 
 /* Completes the texts of the first n samples, one level of all of them at a time: what earlier levels left in the row
-   buffers is the cache of keys and values. */
+   buffers is the cache of keys and values. A sample can be longer than any document, and its lists of ancestors too. */
 EXPORT void eegen_sample(void *arena, int64_t n)
 {
     eegen *s = arena;
@@ -4720,7 +4909,9 @@ EXPORT void eegen_sample(void *arena, int64_t n)
     uint64_t *stream = (uint64_t *)longs_of(s, s->at_stream);
     int64_t *level = longs_of(s, s->at_level);
     const float *logits = floats_of(s, s->at_slot[10]);
+    const int64_t keys = s->keys;
     int32_t rows = 0;
+    s->keys = keys_for(BLOCK);
     write_twins(s, 0, 1);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
@@ -4748,6 +4939,7 @@ EXPORT void eegen_sample(void *arena, int64_t n)
     }
     for (int64_t b = 0; b < n; b++)
         if (length[b] < 0) length[b] = BLOCK;
+    s->keys = keys;
 }
 
 EXPORT uint64_t eegen_ticks(void) { return ticks(); }
