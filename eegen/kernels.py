@@ -66,6 +66,7 @@ class Product(Kernel):
     epilogue: tuple[Step, ...] = ()
     prefix: str = "v_"
     packed: bool = False  # B lies panel by panel
+    streams: bool = False  # the weights do not fit L2
     name: str = field(default="", compare=False)
 
     @property

@@ -101,6 +101,11 @@ class Plan:
         return max(up(p.offset + p.size, 16) for p in self.parameters)
 
     @property
+    def streams(self) -> bool:
+        """Weights, their other copy and the moments are more than an L2 of 2 MB keeps beside the rows."""
+        return self.weights * 4 * (2 + len(self.moments)) > 3 << 19
+
+    @property
     def twins(self) -> int:
         return max((up(p.twin + p.cols * p.twin_ld, 16) for p in self.parameters if p.twin >= 0), default=0)
 
@@ -392,6 +397,7 @@ class Planner:
             self.plan.target.tile(n // self.lanes, k),
             tuple(steps),
             "z_" if self.plan.target.svl_bits else "v_",
+            streams=self.plan.streams,
         )
         copy = Arg("weight" if parameter.flipped == forward else "twin", parameter.ident)
         out = self.buffer(last)
@@ -443,7 +449,7 @@ class Planner:
             parameter.twin_ld,
             self.plan.target.outer_tile(m, n // self.lanes, multiple=4),
             parameter.fused,
-            self.plan.weights * 4 * (2 + len(self.plan.moments)) > 3 << 19,
+            self.plan.streams,
         )
         if weight in self.started:
             raise NotImplementedError(f"two products make the gradient of {weight.label}")

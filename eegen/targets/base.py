@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
+NARROW_TWIN = 0.2  # what a low tile costs in a gradient: its piece of a line of the weights' other copy is small (measured)
 SECOND_PANEL = 1.1  # what a column costs in a panel of another width, which is more code for less use
 
 
@@ -124,7 +125,7 @@ class Target:
             spare = self.registers - fmas - ceil(rows / 4) - vectors
             loads = ceil(rows / 16) + (rows <= 4) + ceil(vectors / 4)
             return 1 + (loads + 1) / fmas if spare >= 2 else inf
-        return self._cycles(rows, vectors)
+        return self._cycles(rows, vectors) + NARROW_TWIN / rows
 
     def _cycles(self, rows: int, vectors: int) -> float:
         """The limits of ports and latency; a load costs a fifth of an FMA even where ports are free (measured)."""
@@ -139,17 +140,23 @@ class Target:
 
 
 def _cover(vectors: int, heights: Sequence[int], cost: Callable[[int, int], float]) -> tuple[Panel, ...]:
-    """The cheapest way to cover `vectors` columns: panels of one width and a narrower rest, each at its best height."""
+    """The cheapest way to cover `vectors` columns: panels of one width and a narrower rest, each at its best height.
+
+    Where one vector would be left alone, the last wide panel gives it company: 16 vectors are 4 x 3 and 2 x 2.
+    """
     best = {w: min((cost(rows, w), rows) for rows in heights) for w in range(1, min(vectors, 16) + 1)}
 
-    def total(wide: int) -> float:
-        full, rest = divmod(vectors, wide)
-        return full * wide * best[wide][0] + (rest * best[rest][0] * SECOND_PANEL if rest else 0)
+    def total(cover: list[tuple[int, int]]) -> float:
+        costs = [count * width * best[width][0] for count, width in cover]
+        return costs[0] + SECOND_PANEL * sum(costs[1:])
 
-    wide = min(best, key=total)
-    full, rest = divmod(vectors, wide)
-    narrow = (Panel(1, rest, (best[rest][1],)),) if rest else ()
-    return (Panel(full, wide, (best[wide][1],)), *narrow)
+    covers = []
+    for wide in best:
+        full, rest = divmod(vectors, wide)
+        covers.append([(full, wide)] + ([(1, rest)] if rest else []))
+        if rest == 1 and wide % 2 and wide > 1 and full > 1:
+            covers.append([(full - 1, wide), (2, (wide + 1) // 2)])
+    return tuple(Panel(count, width, (best[width][1],)) for count, width in min(covers, key=total))
 
 
 def _heights(rows: int) -> tuple[int, ...]:
