@@ -121,14 +121,36 @@ def train(
     emulate: Annotated[
         bool, typer.Option("--emulate", metavar="", help="Run a target this machine lacks, in QEMU.")
     ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Options found to be the best: auto, none, 1s, 10s, 60s or a TOML file; options given are stronger. "
+            "(default: auto with --time, else none)",
+            show_default=False,
+        ),
+    ] = None,
+    show_recipe: Annotated[
+        bool, typer.Option("--show-recipe", metavar="", help="Print the options that would be trained with.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a model: ten names it made up, its loss, its speed, and a checkpoint with --save."""
+    from eegen import recipes
     from eegen.progress import Progress
 
+    chosen = recipes.choose(recipe, model, train, started="init" in files or "resume" in files)
+    if chosen:
+        model, train = chosen.with_flags(model, train)
+    if show_recipe:
+        tables = recipes.settings(model, checked_options(train))
+        if json:
+            return show_json({"recipe": chosen.name if chosen else None, **tables})
+        return print(recipes.as_toml(chosen, tables))
     with prepare(model, target, train, files, emulate) as ready:
         name = ready.compiled.plan.build.name
         about = f"{name}: {ready.params:,} parameters, {documents(len(ready.documents))}"
+        about += f", recipe {chosen.name}" if chosen else ""
         print(about, file=sys.stderr if json else sys.stdout)
         progress = Progress()
         try:

@@ -161,25 +161,36 @@ def _annotation(name: str, option: Option, panel: str | None) -> Any:
 
 
 def _add_file(given: list[Given], groups: tuple[Group, ...]) -> None:
-    """Options of the file named by --config, at the top or under [model], [target], [train]; the command line wins."""
+    """Options of the file named by --config, which the command line is stronger than."""
     path = next((values.pop("config") for values in given if "config" in values), None)
     if path is None:
         return
     options: Group = {name: option for group in groups for name, option in group.items() if name != "config"}
+    for name, value in options_in(path, options)[0].items():
+        for values, group in zip(given, groups):
+            if name in group and value is not False:
+                values.setdefault(name, value)
+
+
+def options_in(path: Path, options: Group, texts: tuple[str, ...] = ()) -> tuple[Given, dict[str, str]]:
+    """The options in a TOML file, at the top or under [model], [target], [train]; and its `texts` beside them."""
     tables = {"model", "target", "train"}
+    said: dict[str, str] = {}
     flat: list[tuple[str, Any]] = []
     for key, value in read_toml(path).items():
-        flat += value.items() if key in tables and isinstance(value, dict) else [(key, value)]
+        if key in texts:
+            said[key] = str(value)
+        else:
+            flat += value.items() if key in tables and isinstance(value, dict) else [(key, value)]
+    found: Given = {}
     for key, value in flat:
         name = key.replace("-", "_")
         if name not in options:
             close = difflib.get_close_matches(name, options, 1)
             hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(options)}"
             raise EegenError(f"{path} has the unknown option {key!r}; {hint}")
-        checked = _typed(path, key, value, options[name])
-        for values, group in zip(given, groups):
-            if name in group and checked is not False:
-                values.setdefault(name, checked)
+        found.setdefault(name, _typed(path, key, value, options[name]))
+    return found, said
 
 
 def read_toml(path: Path) -> dict[str, Any]:
