@@ -1,24 +1,22 @@
 """A model as a notebook sees it: compiled, with its data and weights, ready to train, evaluate, sample and save.
 
-import eegen
+    import eegen
 
-model = eegen.Model(d_model=64)              # the bundled names, the best target of this machine
-run = model.train(steps=2000, lr=0.005)
-run.loss                                     # the loss of each step, an array
-model.parameters["layers.0.wq"]              # a view of the memory that training writes
-model.sample(5, prefix="ma")
-model.save("names.safetensors")
-model = eegen.load("names.safetensors")
+    model = eegen.Model(d_model=64)              # the bundled names, the best target of this machine
+    run = model.train(steps=2000, lr=0.005)
+    run.loss                                     # the loss of each step, an array
+    model.parameters["layers.0.wq"]              # a view of the memory that training writes
+    model.sample(5, prefix="ma")
+    model.save("names.safetensors")
+    model = eegen.load("names.safetensors")
+
+The command line does all it does through this.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import math
 import os
-import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +25,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegen import trainer
+from eegen import reading, saving, trainer
 from eegen.compile import Compiled, compile_model
 from eegen.config import ModelConfig, flag, model_config
 from eegen.data import Dataset, build_dataset, load_documents, split, vocabulary
 from eegen.errors import EegenError
 from eegen.journal import Journal
 from eegen.models import FITS
+from eegen.reading import Sampling
 from eegen.runtime import Engine, Library, Session
+from eegen.saving import Saver, State
 from eegen.trainer import STEP_OPTIONS, Chunk, Position, TrainOptions, train_options
 
 if TYPE_CHECKING:
@@ -43,28 +43,6 @@ if TYPE_CHECKING:
 
 Data = str | os.PathLike[str] | Sequence[str] | None
 Views = dict[str, NDArray[np.float32]]
-
-EVALUATION_BYTES = 48 << 20  # row buffers for evaluating: the more documents at once, the more rows they share
-SAVE_EVERY = 60.0  # seconds
-COLDEST = 1e-30  # a lower temperature would overflow, and picks the same characters
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What to sample."""
-
-    n: int = 20
-    temperature: float = 0.5
-    prefix: str = ""
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.n <= 1_000_000:
-            raise EegenError(f"-n is {self.n}; it must be 1 to 1000000")
-        if not 0 < self.temperature < math.inf:
-            raise EegenError(f"--temperature is {self.temperature:g}; it must be a number above 0")
-        if not 1 <= self.seed <= trainer.MAX_SEED:
-            raise EegenError(f"--seed is {self.seed}; it must be 1 to {trainer.MAX_SEED}")
 
 
 @dataclass(frozen=True)
@@ -106,16 +84,9 @@ class Model:
         documents = documents_of(data)
         chars = vocabulary(documents)
         config = model_config(model, **{**options, "vocab_size": len(chars) + 1})
-        source = _source_of(data)
-        self._begin(
-            config,
-            documents,
-            chars,
-            source,
-            seed,
-            _build(config, chars, target, optimizer, svl_bits, emulate, cc),
-            emulate,
-        )
+        kind: Kind = "program" if emulate else "library"
+        compiled = compile_model(config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind=kind, chars=chars)
+        self._begin(compiled, emulate, chars, documents, path_of(data), seed)
 
     @classmethod
     def of_checkpoint(
@@ -131,44 +102,65 @@ class Model:
         seed: int | None = None,
         optimizer: str | None = None,
     ) -> Model:
-        """The model of a checkpoint, with its weights and, unless `weights_only`, where its training was."""
-        config = config_of(checkpoint)
-        kept = checkpoint.training
-        source = _source_of(data) if data is not None else kept.get("data")
-        built_with = str(kept.get("optimizer", "adam"))
-        chosen = (optimizer or "adam") if weights_only else built_with
+        """The model of a checkpoint, with its weights and, unless `weights_only`, where its training was.
+
+        Without `data` it is the data that the checkpoint was trained on, looked for when they are needed.
+        """
+        config, chars = saving.config_of(checkpoint), checkpoint.vocabulary
+        trained = checkpoint.training
+        chosen = (optimizer or "adam") if weights_only else str(trained.get("optimizer", "adam"))
+        documents = None if data is None else documents_of(data)
+        kind: Kind = "program" if emulate else "library"
+        compiled = compile_model(config, target, optimizer=chosen, svl_bits=svl_bits, cc=cc, kind=kind, chars=chars)
+        state = saving.state_of(checkpoint, compiled.plan, weights_only)
         model = cls.__new__(cls)
-        model._begin(
-            config,
-            documents_of(source if data is None else data),
-            checkpoint.vocabulary,
-            source,
-            seed if seed is not None else int(kept.get("options", {}).get("seed", 42)),
-            _build(config, checkpoint.vocabulary, target, chosen, svl_bits, emulate, cc),
-            emulate,
-        )
-        model._take(checkpoint, weights_only)
+        path = trained.get("data") if data is None else path_of(data)
+        model._begin(compiled, emulate, chars, documents, path, seed or saving.seed_of(checkpoint))
+        model._state = state
+        model._trained_on = trained.get("data_digest")
+        if not weights_only:
+            model.options, model.position = saving.progress_of(checkpoint)
         return model
 
     def _begin(
         self,
-        config: ModelConfig,
-        documents: list[str],
-        chars: str,
-        source: str | None,
-        seed: int,
         compiled: Compiled,
         emulate: bool,
+        chars: str,
+        documents: list[str] | None,
+        data_path: str | None,
+        seed: int,
     ) -> None:
-        self.config, self.documents, self.chars, self.data_path = config, documents, chars, source
-        self.compiled, self.emulate = compiled, emulate
+        self.compiled, self.emulate, self.chars = compiled, emulate, chars
+        self._documents, self.data_path = documents, data_path
         self.options = train_options(self.optimizer, seed=seed)
         self.position = Position()
+        self._trained_on: str | None = None
         self._session: Session | None = None
         self._split: float | None = None
-        self._state: _State | None = None
+        self._room = (0, 0)
+        self._state: State | None = None
 
     # --- what it is -------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.compiled.plan.build.model
+
+    @property
+    def documents(self) -> list[str]:
+        """The data. Those of a checkpoint are read when they are first asked for."""
+        if self._documents is None:
+            documents = load_documents(Path(self.data_path) if self.data_path else None)
+            if not self.data_path and self._trained_on and saving.digest(documents) != self._trained_on:
+                raise EegenError("this checkpoint was trained on documents of no file: give them as data")
+            self._documents = documents
+        return self._documents
+
+    @property
+    def same_data(self) -> bool:
+        """Whether the data are those that the checkpoint was trained on."""
+        return saving.digest(self.documents) == self._trained_on
 
     @property
     def target(self) -> str:
@@ -204,7 +196,17 @@ class Model:
     @property
     def session(self) -> Session:
         """The compiled functions on their memory; see eegen/runtime.py."""
-        return self._session or self._open(self.options)
+        if self._session is None:
+            try:
+                self._open(self.options)
+            except EegenError:
+                if self._documents is not None or self._state is None:
+                    raise
+                # A checkpoint can be looked at where its data are gone.
+                self._start(self.options, build_dataset([self.chars[:1]], self.chars, self.config.block_size))
+                self._room = (0, 0)
+        assert self._session is not None
+        return self._session
 
     def __repr__(self) -> str:
         return f"<eegen.Model {self.config.title}: {self.params:,} parameters, {self.target}>"
@@ -237,7 +239,7 @@ class Model:
             from eegen.checkpoint import check_destination
 
             check_destination(Path(save))
-            saver = _Saver(self, Path(save))
+            saver = Saver(self, Path(save))
         session = self._open(self.options)
         validation = self._validation(self.options)
         journal = Journal(Path(log), self.position.done if resume else 0) if log is not None else None
@@ -261,7 +263,7 @@ class Model:
             saver.save()
         val_loss = None
         if validation is not None and outcome.stopped != "interrupted":
-            val_loss = self._loss(validation)
+            val_loss = reading.loss(self.compiled.plan, self._engine(), self._weights, validation)
         return Run(
             loss=outcome.losses,
             mean_loss=self.position.loss,
@@ -277,7 +279,8 @@ class Model:
     def evaluate(self, data: Data = None) -> float:
         """The exact mean loss a position over every document of `data`, by default all of the model's own."""
         documents = self.documents if data is None else documents_of(data)
-        return self._loss(build_dataset(documents, self.chars, self.config.block_size))
+        every = build_dataset(documents, self.chars, self.config.block_size)
+        return reading.loss(self.compiled.plan, self._engine(), self._weights, every)
 
     def loss_and_gradients(self, documents: Sequence[int]) -> float:
         """The mean loss over some documents of the training data, by number; `gradients` are those of that loss."""
@@ -286,57 +289,27 @@ class Model:
     def sample(self, n: int = 10, *, temperature: float = 0.5, prefix: str = "", seed: int = 42) -> list[str]:
         """`n` new documents that begin with `prefix`."""
         how = Sampling(n, temperature, prefix, seed)
-        tokens = self.encode(how.prefix)
-        block = self.config.block_size
-        if len(tokens) >= block:
-            raise EegenError(f"the prefix has {len(tokens)} characters; the model's block is {block}: give fewer")
-        alone = build_dataset([self.chars[:1]], self.chars, block)
-        batch = min(how.n, self._evaluation_batch(block))
-        session = Session(self.compiled.plan, self._engine(), alone, batch=batch, longest=block)
-        self._lend(session)
-        drawn = session.sample(how.n, max(how.temperature, COLDEST), tokens, how.seed)
-        session.engine.close()
-        return ["".join(self.chars[i] for i in sample) for sample in drawn]
-
-    def encode(self, text: str) -> list[int]:
-        known = {c: i for i, c in enumerate(self.chars)}
-        if unknown := sorted(set(text) - known.keys()):
-            named = ", ".join(map(repr, unknown))
-            raise EegenError(f"the prefix {text!r} has {named}, which the model does not know; it knows {self.chars!r}")
-        return [known[c] for c in text]
+        return reading.sample(self.compiled.plan, self._engine(), self._weights, self.chars, how)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a checkpoint: weights, optimizer state, configuration, vocabulary, and where training was."""
-        from eegen import checkpoint
 
-        session = self.session
-        for name, view in session.parameters.items():
-            if not np.isfinite(view).all():
-                raise EegenError(f"{name} holds numbers that are not finite, so {path} was not written")
-        training = {
-            "optimizer": self.optimizer,
-            "options": dataclasses.asdict(self.options),
-            "done": self.position.done,
-            # Where the clock has no say, the same run gives the same bytes.
-            "seconds": self.position.seconds if self.options.time is not None else 0.0,
-            "recent": list(self.position.recent),
-            "step": int(session.header["step"]),
-            "rng": int(session.header["rng"]),
-            "cursor": int(session.header["cursor"]),
-            "data": self.data_path,
-            "data_digest": self._data_digest(),
-            "target": self.target,
-        }
-        metadata = {"config": self.config.as_dict(), "vocabulary": self.chars, "training": training}
-        checkpoint.save(Path(path), session.parameters, session.optimizer, metadata)
+        saving.write(self, Path(path))
         return Path(path)
 
+    @property
+    def _weights(self) -> Mapping[str, NDArray[np.float32]]:
+        """The weights to read: those of a checkpoint need no session yet."""
+        return self._state.weights if self._state and not self._session else self.session.parameters
+
+    @property
+    def finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(np.isfinite(view).all() for view in self.session.parameters.values())
+
     def close(self) -> None:
-        """Let go of the memory, and of the process where the target is emulated."""
-        if self._session is not None:
-            self._state = _State.of(self._session)
-            self._session.engine.close()
-            self._session = None
+        """Let go of the memory, and of the process where the target is emulated. The weights stay."""
+        self._let_go()
 
     def __enter__(self) -> Model:
         return self
@@ -362,20 +335,19 @@ class Model:
         return session
 
     def _with_room(self, options: TrainOptions) -> Session:
-        old = self._session
-        if old is not None and self._fits(options):
-            old.header["batch"], old.header["threads"] = options.batch, options.threads
-            old.header["random"] = options.order == "random"
-            return old
-        if old is not None:
-            self._state = _State.of(old)
-        documents = self.documents
-        if options.val is not None:
-            documents, _ = split(documents, options.val, options.seed)
+        session = self._session
+        if session is None or not self._fits(options):
+            return self._start(options, self._training_data(options))
+        session.header["batch"], session.header["threads"] = options.batch, options.threads
+        session.header["random"] = options.order == "random"
+        return session
+
+    def _start(self, options: TrainOptions, data: Dataset) -> Session:
+        """A new session, which takes over the state of the one at hand, or of a checkpoint."""
         session = Session(
             self.compiled.plan,
             self._engine(),
-            build_dataset(documents, self.chars, self.config.block_size),
+            data,
             batch=options.batch,
             seed=options.seed,
             random=options.order == "random",
@@ -384,39 +356,30 @@ class Model:
             chunk=trainer.CHUNK_STEPS,
         )
         session.init()
+        self._let_go()
         if self._state is not None:
             self._state.put(session)
             self._state = None
-        if old is not None:
-            old.engine.close()
         self._session, self._split, self._room = session, options.val, (options.batch, options.threads)
         return session
+
+    def _let_go(self) -> None:
+        if self._session is not None:
+            self._state = State.of(self._session)
+            self._session.engine.close()
+            self._session = None
+
+    def _training_data(self, options: TrainOptions) -> Dataset:
+        documents = self.documents
+        if options.val is not None:
+            documents, _ = split(documents, options.val, options.seed)
+        return build_dataset(documents, self.chars, self.config.block_size)
 
     def _fits(self, options: TrainOptions) -> bool:
         """Whether the session at hand can train so: its data are the same and its memory is large enough."""
         assert self._session is not None
         same = self._split == options.val and self._session.header["sharing"] == options.sharing
         return same and options.batch <= self._room[0] and options.threads <= self._room[1]
-
-    def _lend(self, session: Session) -> None:
-        """The weights of training, copied for reading."""
-        weights = self._state.weights if self._state and not self._session else self.session.parameters
-        for name, view in session.parameters.items():
-            view[:] = weights[name]
-
-    def _loss(self, data: Dataset) -> float:
-        batch = min(self._evaluation_batch(data.longest), len(data.documents))
-        session = Session(self.compiled.plan, self._engine(), data, batch=batch)
-        self._lend(session)
-        loss = session.loss()
-        session.engine.close()
-        return loss
-
-    def _evaluation_batch(self, longest: int) -> int:
-        """Documents at once for which the row buffers stay within `EVALUATION_BYTES`."""
-        keys = longest + 8
-        row = sum(ld * (keys if domain == "keys" else 1) for domain, ld in self.compiled.plan.slots) + 2 * keys
-        return max(1, min(1024, EVALUATION_BYTES // (4 * row * longest)))
 
     def _validation(self, options: TrainOptions) -> Dataset | None:
         if options.val is None:
@@ -442,38 +405,11 @@ class Model:
             before["steps"] = None
         return TrainOptions(**{**before, **chosen})
 
-    def _take(self, checkpoint: Checkpoint, weights_only: bool) -> None:
-        from eegen.checkpoint import check_shapes
-
-        expected = {
-            part.name: ((part.stop - part.start, *p.shape[1:]) if len(p.shape) > 1 else p.shape)
-            for p in self.compiled.plan.parameters
-            for part in p.parts
-        }
-        check_shapes(checkpoint, expected)
-        if weights_only:
-            self._state = _State(checkpoint.tensors, {}, {})
-            return
-        kept = checkpoint.training
-        try:
-            known = {field.name for field in dataclasses.fields(TrainOptions)}
-            self.options = TrainOptions(**{k: v for k, v in kept["options"].items() if k in known})
-            self.position = Position(int(kept["done"]), float(kept["seconds"]))
-            self.position.recent = deque(kept["recent"], trainer.RECENT)
-            counters = {name: int(kept[name]) for name in ("step", "rng", "cursor")}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise EegenError(f"checkpoint {checkpoint.path} does not say where its training was ({error!r})") from None
-        self._state = _State(checkpoint.tensors, checkpoint.optimizer, counters)
-        self.same_data = kept.get("data_digest") == self._data_digest()
-
-    def _data_digest(self) -> str:
-        return hashlib.sha256("\n".join(self.documents).encode("utf-8", "surrogatepass")).hexdigest()
-
-    def _refuse_ruin(self, losses: NDArray[np.float32], stopped: str, saver: _Saver | None) -> None:
+    def _refuse_ruin(self, losses: NDArray[np.float32], stopped: str, saver: Saver | None) -> None:
         """A run whose loss or weights are not finite ends as an error; a checkpoint of better days is left alone."""
         if stopped == "diverged":
             step, what = self.position.done + 1, f"the loss is {losses[-1]:g}"
-        elif not all(np.isfinite(view).all() for view in self.session.parameters.values()):
+        elif not self.finite:
             step, what = self.position.done, "weights are no longer finite"
         else:
             return
@@ -494,68 +430,6 @@ def documents_of(data: Data) -> list[str]:
     return list(data)
 
 
-def config_of(checkpoint: Checkpoint) -> ModelConfig:
-    """The configuration in a checkpoint, checked as a user's would be."""
-    try:
-        config = model_config(**checkpoint.config)
-    except (EegenError, TypeError) as error:
-        raise EegenError(f"checkpoint {checkpoint.path} is of no model that this eegen knows: {error}") from None
-    if config.vocab_size != len(checkpoint.vocabulary) + 1:
-        raise EegenError(f"checkpoint {checkpoint.path} is damaged: its vocabulary does not fit its configuration")
-    return config
-
-
-def _build(
-    config: ModelConfig, chars: str, target: str, optimizer: str, svl_bits: int | None, emulate: bool, cc: str | None
-) -> Compiled:
-    kind: Kind = "program" if emulate else "library"
-    return compile_model(config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind=kind, chars=chars)
-
-
-def _source_of(data: Data) -> str | None:
+def path_of(data: Data) -> str | None:
     """Where data came from, for a checkpoint to say: a path, or nothing for the bundled names and for a list."""
     return os.path.abspath(data) if isinstance(data, str | os.PathLike) else None
-
-
-@dataclass(frozen=True)
-class _State:
-    """All of a session that training changes, by name."""
-
-    weights: Mapping[str, NDArray[np.float32]]
-    optimizer: Mapping[str, NDArray[np.float32]]
-    counters: Mapping[str, int]
-
-    @classmethod
-    def of(cls, session: Session) -> _State:
-        return cls(
-            {name: view.copy() for name, view in session.parameters.items()},
-            {name: view.copy() for name, view in session.optimizer.items()},
-            {name: int(session.header[name]) for name in ("step", "rng", "cursor")},
-        )
-
-    def put(self, session: Session) -> None:
-        for name, view in session.parameters.items():
-            view[:] = self.weights[name]
-        for name, view in session.optimizer.items():
-            view[:] = self.optimizer.get(name, 0)
-        for name, value in self.counters.items():
-            session.header[name] = value
-        session.header["cursor"] %= len(session.data.documents)
-
-
-class _Saver:
-    """Saves a model at the end and every minute, or less often where saving takes long."""
-
-    def __init__(self, model: Model, path: Path) -> None:
-        self.model, self.path = model, path
-        self.due = time.monotonic() + SAVE_EVERY
-
-    def now_and_then(self, chunk: Chunk) -> None:
-        if time.monotonic() >= self.due and np.isfinite(chunk.losses).all():
-            began = time.monotonic()
-            self.save()
-            now = time.monotonic()
-            self.due = now + max(SAVE_EVERY, 20 * (now - began))
-
-    def save(self) -> None:
-        self.model.save(self.path)

@@ -34,6 +34,7 @@ Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON o
 CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", show_default=False, help="A file that --save wrote.")]
 
 DATASET: Group = {"data": DATA}
+LADDER: Group = {"data": DATA, "seed": TRAIN["seed"]}
 BUILD: Group = {"data": DATA, "optimizer": TRAIN["optimizer"]}
 
 
@@ -193,10 +194,11 @@ def eval(data: Given, target: Given, checkpoint: CheckpointFile, json: Json = Fa
 @takes(SAMPLE, TARGET)
 def sample(how: Given, target: Given, checkpoint: CheckpointFile, json: Json = False) -> None:
     """New documents from a checkpoint."""
-    from eegen.api import Sampling, load
+    from eegen.api import load
+    from eegen.reading import Sampling
 
     chosen = Sampling(**how)
-    made = load(checkpoint, data=[], **target_of(target)).sample(**asdict(chosen))
+    made = load(checkpoint, **target_of(target)).sample(**asdict(chosen))
     if json:
         return show_json({"samples": made, **asdict(chosen), "checkpoint": str(checkpoint)})
     print("\n".join(made))
@@ -265,6 +267,35 @@ def bench(
     stopwatch.show(result)
     if plot:
         print(f"roofline     {plot}")
+
+
+@app.command()
+@takes(LADDER, TARGET)
+def ladder(
+    how: Given,
+    target: Given,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the losses of all steps.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Six models, each with one idea more, from counted pairs of characters to a GPT: what every idea buys."""
+    from eegen import ladder as six
+
+    if plot:
+        from eegen import charts
+
+        charts.check(plot)
+    if not json:
+        print(six.header())
+    climbed = six.climb(**how, **target_of(target), on_step=lambda n, r: None if json else print(six.row(n, r)))
+    if plot:
+        six.plot(climbed, plot)
+    if json:
+        return show_json(climbed.as_dict())
+    print(f"\n{six.chart(climbed.results)}\n\n{six.summary(climbed)}")
+    if plot:
+        print(f"chart in {plot}")
 
 
 @app.command()

@@ -130,6 +130,23 @@ def test_sampling_goes_on_past_the_longest_document() -> None:
     assert all(set(sample) <= set("ab") for sample in samples)
 
 
+def test_a_checkpoint_can_be_looked_at_without_its_data(tmp_path: Path) -> None:
+    model = eegen.Model(data=NAMES)
+    model.train(20)
+    other = eegen.load(model.save(tmp_path / "a"))
+    assert other.sample(3) == model.sample(3)
+    assert (other.parameters["lm_head"] == model.parameters["lm_head"]).all()
+    with pytest.raises(EegenError, match="trained on documents of no file: give them as data"):
+        other.train(1)
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    path = eegen.Model(data=tmp_path / "names.txt").save(tmp_path / "b")
+    assert eegen.load(path).documents == NAMES
+    (tmp_path / "names.txt").unlink()
+    assert eegen.load(path).sample(1)
+    with pytest.raises(EegenError, match="names.txt does not exist"):
+        eegen.load(path).evaluate()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -212,7 +212,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_long_run_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eegen.api.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("eegen.saving.SAVE_EVERY", 0.0)
     seen: list[int] = []
 
     def look(chunk: Chunk) -> None:
