@@ -161,8 +161,8 @@ class Plan:
 
     @property
     def work(self) -> int:
-        """Floats that the optimizer needs to work on one hidden matrix."""
-        sizes = [2 * m.kernel.ld * (m.rows + m.cols + 2 * self.slack) for m in self.hidden]
+        """Floats that the optimizer needs to work on one hidden matrix: two of it, four of its square."""
+        sizes = [m.kernel.ld * (2 * (m.tall + self.slack) + 4 * (m.kernel.padded + self.slack)) for m in self.hidden]
         return up(max(sizes, default=0), 16)
 
     @property
