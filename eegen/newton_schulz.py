@@ -90,9 +90,8 @@ class Hidden:
 
 def hidden_matrices(p: Planner) -> list[Hidden]:
     """Every tensor of the parameters that Muon has a rule for; those of a stack one by one."""
-    return [
-        matrix_of(p, parameter, i) for parameter in p.plan.parameters if parameter.hidden for i in range(len(parameter.parts))
-    ]
+    hidden = [parameter for parameter in p.plan.parameters if parameter.hidden]
+    return [matrix_of(p, parameter, i) for parameter in hidden for i in range(len(parameter.parts))]
 
 
 def matrix_of(p: Planner, parameter: Parameter, i: int) -> Hidden:
@@ -114,13 +113,13 @@ def newton_schulz(p: Planner, side: int, padded: int, tall: bool) -> NewtonSchul
 
     target, ld = p.plan.target, apart(padded)
     vectors = padded // p.lanes
-    square = Outer(
-        target.outer_template, f"square_{side}", padded, padded, ld, ld, ld, 0, target.outer_tile(padded, vectors, multiple=4)
-    )
+    tile = target.outer_tile(padded, vectors, multiple=4)
+    square = Outer(target.outer_template, f"square_{side}", padded, padded, ld, ld, ld, 0, tile)
     k = padded if target.lane_broadcast else side
     tile, prefix = target.tile(vectors, k), "z_" if target.svl_bits else "v_"
     times = Product(target.product_template, f"times_{side}", k, padded, ld, ld, ld, tile, (), prefix)
     kernels = p.kernel(square), p.kernel(times)
-    found = p.kernel(NewtonSchulz("kernels/newton_schulz.c.j2", f"orthogonal_{'tall_' * tall}{side}", side, padded, ld, tall, *kernels))
+    name = f"orthogonal_{'tall_' if tall else ''}{side}"
+    found = p.kernel(NewtonSchulz("kernels/newton_schulz.c.j2", name, side, padded, ld, tall, *kernels))
     assert isinstance(found, NewtonSchulz)
     return found
