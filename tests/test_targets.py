@@ -210,9 +210,10 @@ def test_samples_are_the_oracles_draws(case: Case, machine: Machine, open_sessio
 def test_the_cache_of_keys_and_values_changes_nothing(case: Case, machine: Machine, open_session: Open) -> None:
     """Logits found one token at a time are those of the whole text at once."""
     session = open_session(machine, case.config, case.documents, case.chars, spread=4.0, batch=16)
-    texts = session.sample(8, 1.0, [], seed=3)
+    count = int(session.header["samples"])  # in one call, so that every row is still there
+    texts = session.sample(count, 1.0, [], seed=3)
     block = case.config.block_size
-    rows = [(b, t) for t in range(block) for b in range(8) if t <= len(texts[b])]
+    rows = [(b, t) for t in range(block) for b in range(count) if t <= len(texts[b])]
     cached = logits_of(session, len(rows)).copy()
     oracle, weights = oracle_of(case, session)
     for b, text in enumerate(texts):
