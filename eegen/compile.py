@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from eegen import tuned
 from eegen.config import SVL_DEFAULT, TRAIN_DEFAULTS, BuildConfig, ModelConfig, default_config
 from eegen.errors import EegenError
 from eegen.optimizers import NUMBERS
@@ -15,6 +16,7 @@ from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import BASE_FLAGS, PROGRAM_FLAGS, Build, Compiler, build, find_compiler, package_digest
 
 if TYPE_CHECKING:
+    from eegen.targets.base import Choice
     from eegen.toolchain import Kind
 
 
@@ -108,10 +110,12 @@ def compile_model(
     kind: Kind = "library",
     chars: str = "",
     flags: Sequence[str] = (),
+    tiles: Mapping[str, Choice] | None = None,
 ) -> Compiled:
     """Build a model for a target, from the cache where it has been built before.
 
-    A program has `chars`, the vocabulary of the data it is to read, compiled in.
+    A program has `chars`, the vocabulary of the data it is to read, compiled in. `tiles` are those that `eegen tune`
+    has kept for this machine, unless given.
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
@@ -119,7 +123,12 @@ def compile_model(
         raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}{hint}")
     if svl_bits is not None and not chosen.svl_bits:
         raise EegenError(f"--svl-bits means nothing to the target {chosen.name}")
-    settings = BuildConfig(config, chosen.name, optimizer, profile, svl_bits or SVL_DEFAULT)
+    compiler = find_compiler(cc)
+    if tiles is None:
+        tiles = {} if runs_here(chosen) else tuned.load(chosen, compiler)
+    settings = BuildConfig(
+        config, chosen.name, optimizer, profile, svl_bits or SVL_DEFAULT, tuple(sorted(tiles.items()))
+    )
     plan = make_plan(settings)
     program = kind == "program"
     chars = chars or placeholder_vocabulary(config.vocab_size)
@@ -127,7 +136,7 @@ def compile_model(
         lambda: program_source(plan, chars) if program else library_source(plan),
         f"{package_digest()} {settings.digest} {chars if program else ''}",
         plan.target,
-        find_compiler(cc),
+        compiler,
         kind,
         program_name(settings) if program else settings.name,
         flags,

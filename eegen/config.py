@@ -155,7 +155,8 @@ def flag(name: str) -> str:
 class BuildConfig:
     """Everything that decides the generated C: the model, the target, the optimizer, profiling.
 
-    `svl_bits` is the length of the streaming vectors that an SME target is built for.
+    `svl_bits` is the length of the streaming vectors that an SME target is built for. `tiles` are those measured to be
+    better than the target's own (tune.py): pairs of a product's or gradient's shape and rows, vectors, unroll factor.
     """
 
     model: ModelConfig
@@ -163,6 +164,7 @@ class BuildConfig:
     optimizer: str = "adam"
     profile: bool = False
     svl_bits: int = SVL_DEFAULT
+    tiles: tuple[tuple[str, tuple[int, int, int]], ...] = ()
 
     def __post_init__(self) -> None:
         if self.svl_bits not in SVL_BITS:

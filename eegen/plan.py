@@ -16,7 +16,7 @@ from eegen.models import build_graph
 from eegen.newton_schulz import Hidden, hidden_matrices
 from eegen.ops import OPS
 from eegen.optimizers import OPTIMIZERS, Optimizer
-from eegen.targets import TARGETS, Target, with_vectors
+from eegen.targets import TARGETS, Target, Tile, with_vectors
 
 
 def up(n: int, unit: int) -> int:
@@ -30,6 +30,16 @@ def apart(width: int) -> int:
 
 # Op kinds whose kernels take the stride of every operand.
 STRIDED = ("product", "outer", "row", "elementwise", "sink")
+
+
+def product_shape(vectors: int, k: int) -> str:
+    """What a measured tile is for: a product `vectors` wide of inner size k."""
+    return f"product {vectors} x {k}"
+
+
+def outer_shape(m: int, vectors: int) -> str:
+    """The same for a weight gradient of m rows."""
+    return f"outer {m} x {vectors}"
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,16 @@ class Plan:
         """The row domains whose ancestors are listed for each prefix row."""
         args = [a.name for c in self.forward for a in c.args if a.name.startswith("ancestors_")]
         return tuple(sorted({name.removeprefix("ancestors_") for name in args}))
+
+    def tile(self, vectors: int, k: int) -> Tile:
+        """The register tile of a product: the one measured on this machine, or the target's own."""
+        chosen = dict(self.build.tiles).get(product_shape(vectors, k))
+        return self.target.tile_of(vectors, chosen) if chosen else self.target.tile(vectors, k)
+
+    def outer_tile(self, m: int, vectors: int) -> Tile:
+        """The same of a weight gradient."""
+        chosen = dict(self.build.tiles).get(outer_shape(m, vectors))
+        return self.target.outer_tile_of(vectors, chosen) if chosen else self.target.outer_tile(m, vectors, multiple=4)
 
     def flops(self, positions: float) -> float:
         """Model FLOPs of a step of that many positions, every one counted, shared or not."""
@@ -394,7 +414,7 @@ class Planner:
             self.ld(x),
             parameter.ld if parameter.flipped == forward else parameter.twin_ld,
             self.ld(last),
-            self.plan.target.tile(n // self.lanes, k),
+            self.plan.tile(n // self.lanes, k),
             tuple(steps),
             "z_" if self.plan.target.svl_bits else "v_",
             streams=self.plan.streams,
@@ -447,7 +467,7 @@ class Planner:
             self.ld(b),
             parameter.ld,
             parameter.twin_ld,
-            self.plan.target.outer_tile(m, n // self.lanes, multiple=4),
+            self.plan.outer_tile(m, n // self.lanes),
             parameter.fused,
             self.plan.streams,
         )

@@ -178,7 +178,7 @@ def product(p: Planner, value: Value, m: Value, forward: bool, *epilogue: Step) 
         ld,
         parameter.ld if parameter.flipped == forward else parameter.twin_ld,
         ld,
-        target.tile(ld // p.lanes, ld),
+        p.plan.tile(ld // p.lanes, ld if target.lane_broadcast else value.width),
         epilogue,
         "z_" if target.svl_bits else "v_",
     )

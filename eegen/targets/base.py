@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 
 NARROW_TWIN = 0.2  # what a low tile costs in a gradient: its piece of a line of the weights' other copy is small (measured)
+Choice = tuple[int, int, int]
+"""Rows, vectors and unroll factor: what a tile is when it is measured, not modelled."""
+
 SECOND_PANEL = 1.1  # what a column costs in a panel of another width, which is more code for less use
 
 
@@ -96,6 +99,51 @@ class Target:
         panels = min(covers, key=total)
         unroll = 4 if panels[0].heights[0] * panels[0].vectors <= self.registers // 2 and self.lane_broadcast else 2
         return Tile(panels[0].heights[0], panels[0].vectors, unroll, panels[0].heights, panels)
+
+    def tile_of(self, vectors: int, choice: Choice) -> Tile:
+        """The tile for a product as chosen; a narrower last panel is as high as is cheapest."""
+        rows, wide, unroll = choice
+        full, rest = divmod(vectors, wide)
+        panels = [Panel(full, wide, _heights(rows))]
+        if rest:
+            high = min(range(1, 13), key=lambda r: self.product_cost(r, rest))
+            panels.append(Panel(1, rest, _heights(high)))
+        return Tile(rows, wide, unroll, panels[0].heights, tuple(panels))
+
+    def outer_tile_of(self, vectors: int, choice: Choice) -> Tile:
+        """The same for a weight gradient, whose panels have one height."""
+        rows, wide, unroll = choice
+        full, rest = divmod(vectors, wide)
+        panels = (Panel(full, wide, (rows,)), *([Panel(1, rest, (rows,))] if rest else []))
+        return Tile(rows, wide, unroll, (rows,), panels)
+
+    def choices(self, vectors: int, k: int) -> list[Choice]:
+        """Tiles for a product that are worth a try, the most promising first: `tile` is the model's."""
+        own = self.tile(vectors, k)
+        step = 4 if self.lane_broadcast else 1
+        unrolls = [u for u in (own.unroll, own.unroll // 2, 2 * own.unroll) if 0 < u <= k and u % step == 0]
+        return self._promising(vectors, range(1, 13), self.product_cost, unrolls)
+
+    def outer_choices(self, m: int, vectors: int, multiple: int = 4) -> list[Choice]:
+        """The same for a weight gradient."""
+        own = self.outer_tile(m, vectors, multiple)
+        heights = [rows for rows in range(multiple, 17, multiple) if rows < m + multiple]
+        return self._promising(vectors, heights, self.outer_cost, [own.unroll, 2 * own.unroll, own.unroll // 2])
+
+    def _promising(
+        self, vectors: int, heights: Sequence[int], cost: Callable[[int, int], float], unrolls: Sequence[int]
+    ) -> list[Choice]:
+        """Per width the cheapest heights, up to twice the cost of the best; other unroll factors a little later."""
+        found = []
+        for wide in range(1, min(vectors, 16) + 1):
+            costs = sorted((cost(rows, wide), rows) for rows in heights)
+            for each, rows in costs[:3]:
+                full, rest = divmod(vectors, wide)
+                last = min(cost(r, rest) for r in heights) * SECOND_PANEL if rest else 0
+                total = full * wide * each + rest * last if rest else full * wide * each
+                found += [(total * (1 + 0.04 * i), (rows, wide, u)) for i, u in enumerate(unrolls) if u]
+        cheapest = min(found)[0]
+        return [choice for total, choice in sorted(found) if total < min(2 * cheapest, inf)]
 
     def chains(self, rows: int, vectors: int) -> int:
         """Independent sums for each accumulator of a tile too small to hide the latency of an FMA."""
