@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from eegen import tuned
 from eegen.config import SVL_DEFAULT, TRAIN_DEFAULTS, BuildConfig, ModelConfig, default_config
 from eegen.errors import EegenError
+from eegen.models import FITS
 from eegen.optimizers import NUMBERS
 from eegen.plan import Plan, make_plan
 from eegen.targets import TARGETS, Target, best_target, runs_here
@@ -121,6 +122,8 @@ def compile_model(
     if kind == "library" and (reason := runs_here(chosen)) is not None:
         hint = "; --emulate runs it in QEMU" if chosen.machine == "aarch64" else ""
         raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}{hint}")
+    if optimizer != "adam" and config.model in FITS:
+        raise EegenError(f"--optimizer means nothing to the model '{config.model}', which is not trained")
     if svl_bits is not None and not chosen.svl_bits:
         raise EegenError(f"--svl-bits means nothing to the target {chosen.name}")
     compiler = find_compiler(cc)

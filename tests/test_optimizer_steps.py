@@ -14,6 +14,7 @@ from test_targets import NAMES, Case, check_gradients, oracle_of
 
 from eegen.api import Model, load
 from eegen.config import BuildConfig, ModelConfig, model_config
+from eegen.errors import EegenError
 from eegen.optimizers import NUMBERS, OPTIMIZERS, How, advance, hidden_matrices, orthogonal
 from eegen.plan import make_plan
 from eegen.reference import batch_rows
@@ -198,6 +199,11 @@ def test_the_norm_that_clips_is_that_of_all_tensors(open_session: Open) -> None:
     session.train(np.array([0.5], np.float32))
     length = sum(((value - before[name]) ** 2).sum() for name, value in session.parameters.items()) ** 0.5
     assert length == pytest.approx(0.5 * 0.01, rel=1e-3)
+
+
+def test_a_model_that_is_not_trained_has_no_optimizer() -> None:
+    with pytest.raises(EegenError, match="--optimizer means nothing to the model 'bigram-count'"):
+        Model("bigram-count", data=["ab"], optimizer="lion")
 
 
 def test_defaults_are_those_of_the_rules(open_session: Open) -> None:
