@@ -268,6 +268,7 @@ static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS
 
 /* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
 #define KERNEL static __attribute__((noinline))
+#pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are passed matters to nobody outside this file */
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
 /* The logarithm, for the loss and the first weights, of four numbers at once: x = m 2^e with m in [1/sqrt 2, sqrt 2), then
@@ -375,7 +376,8 @@ static span share(span all, int64_t thread, int64_t threads)
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
 #define SHARE(n) PART(0, n, 1)
 
-/* A barrier of spinning threads; one that has spun for long gives up the processor. */
+/* A barrier of spinning threads. One that has spun for a few microseconds gives up the processor: where there are fewer
+   processors than threads, nobody else could arrive. */
 static void wait_for_all(eegen *s)
 {
     const int64_t turn = __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE);
@@ -387,10 +389,14 @@ static void wait_for_all(eegen *s)
     for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
+        const int64_t patience = 40;
 #elif defined(__aarch64__)
         __asm__ volatile("yield");
+        const int64_t patience = 1000;
+#else
+        const int64_t patience = 1000;
 #endif
-        if (spins > 4000 && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
+        if (spins > patience && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
 

@@ -305,6 +305,7 @@ static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS
 
 /* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
 #define KERNEL static __attribute__((noinline))
+#pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are passed matters to nobody outside this file */
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
 /* The logarithm, for the loss and the first weights, of four numbers at once: x = m 2^e with m in [1/sqrt 2, sqrt 2), then
@@ -412,7 +413,8 @@ static span share(span all, int64_t thread, int64_t threads)
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
 #define SHARE(n) PART(0, n, 1)
 
-/* A barrier of spinning threads; one that has spun for long gives up the processor. */
+/* A barrier of spinning threads. One that has spun for a few microseconds gives up the processor: where there are fewer
+   processors than threads, nobody else could arrive. */
 static void wait_for_all(eegen *s)
 {
     const int64_t turn = __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE);
@@ -424,10 +426,14 @@ static void wait_for_all(eegen *s)
     for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
+        const int64_t patience = 40;
 #elif defined(__aarch64__)
         __asm__ volatile("yield");
+        const int64_t patience = 1000;
+#else
+        const int64_t patience = 1000;
 #endif
-        if (spins > 4000 && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
+        if (spins > patience && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
 
@@ -2696,91 +2702,251 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
 
 /* ==== 13 lm_head_gradient ========================================================================================== */
 
-/* G = A^T B over all rows: [32][rows] x [rows][64]. Tile 4 rows x 4 vectors, unrolled 2. 4096 FLOPs a row. */
+/* G = A^T B over all rows: [32][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 4096 FLOPs a row. */
 static inline void lm_head_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
-    {
-        for (int64_t t = lo; t < hi; t++) {
-            const int64_t m = t * 4;
-            const float *x = a + m, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+    for (int n = 0; n < 64; n += 32) {
+        for (int64_t t = lo; t < (hi < 2 ? hi : 2); t++) {
+            const int64_t m = t * 12;
+            const float *x = a + m, *y = b + n;
+            vf c0_0 = v_zero(), c0_1 = v_zero();
+            vf c1_0 = v_zero(), c1_1 = v_zero();
+            vf c2_0 = v_zero(), c2_1 = v_zero();
+            vf c3_0 = v_zero(), c3_1 = v_zero();
+            vf c4_0 = v_zero(), c4_1 = v_zero();
+            vf c5_0 = v_zero(), c5_1 = v_zero();
+            vf c6_0 = v_zero(), c6_1 = v_zero();
+            vf c7_0 = v_zero(), c7_1 = v_zero();
+            vf c8_0 = v_zero(), c8_1 = v_zero();
+            vf c9_0 = v_zero(), c9_1 = v_zero();
+            vf c10_0 = v_zero(), c10_1 = v_zero();
+            vf c11_0 = v_zero(), c11_1 = v_zero();
             for (int64_t left = rows / 2; left != 0; left--, x += 64, y += 128) {
                 {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32), b3 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                    { const vf s = v_set1(x[8]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
+                    { const vf s = v_set1(x[9]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
+                    { const vf s = v_set1(x[10]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
+                    { const vf s = v_set1(x[11]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
                 }
                 {
-                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80), b2 = v_load(y + 96), b3 = v_load(y + 112);
-                    { const vf s = v_set1(x[32]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[34]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[35]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80);
+                    { const vf s = v_set1(x[32]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[34]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[35]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[36]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[37]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[38]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[39]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                    { const vf s = v_set1(x[40]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
+                    { const vf s = v_set1(x[41]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
+                    { const vf s = v_set1(x[42]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
+                    { const vf s = v_set1(x[43]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
                 }
             }
             for (int64_t left = rows % 2; left != 0; left--, x += 32, y += 64) {
                 {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32), b3 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                    { const vf s = v_set1(x[8]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
+                    { const vf s = v_set1(x[9]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
+                    { const vf s = v_set1(x[10]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
+                    { const vf s = v_set1(x[11]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
                 }
             }
             if (more) {
-                const float *z = g + (m) * 64 + 0;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32)); c0_3 = v_add(c0_3, v_load(z + 48));
-            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80)); c1_2 = v_add(c1_2, v_load(z + 96)); c1_3 = v_add(c1_3, v_load(z + 112));
-            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144)); c2_2 = v_add(c2_2, v_load(z + 160)); c2_3 = v_add(c2_3, v_load(z + 176));
-            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208)); c3_2 = v_add(c3_2, v_load(z + 224)); c3_3 = v_add(c3_3, v_load(z + 240));
+                const float *z = g + (m) * 64 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16));
+            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80));
+            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144));
+            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208));
+            c4_0 = v_add(c4_0, v_load(z + 256)); c4_1 = v_add(c4_1, v_load(z + 272));
+            c5_0 = v_add(c5_0, v_load(z + 320)); c5_1 = v_add(c5_1, v_load(z + 336));
+            c6_0 = v_add(c6_0, v_load(z + 384)); c6_1 = v_add(c6_1, v_load(z + 400));
+            c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 464));
+            c8_0 = v_add(c8_0, v_load(z + 512)); c8_1 = v_add(c8_1, v_load(z + 528));
+            c9_0 = v_add(c9_0, v_load(z + 576)); c9_1 = v_add(c9_1, v_load(z + 592));
+            c10_0 = v_add(c10_0, v_load(z + 640)); c10_1 = v_add(c10_1, v_load(z + 656));
+            c11_0 = v_add(c11_0, v_load(z + 704)); c11_1 = v_add(c11_1, v_load(z + 720));
             }
             if (h) {
-                const int64_t at = (m) * 64 + 0;
+                const int64_t at = (m) * 64 + n;
                 const rates now = *h;
                 c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
                 c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
-                c0_2 = v_update(&now, c0_2, w + at + 32, m_at + at + 32, v_at + at + 32);
-                c0_3 = v_update(&now, c0_3, w + at + 48, m_at + at + 48, v_at + at + 48);
                 c1_0 = v_update(&now, c1_0, w + at + 64, m_at + at + 64, v_at + at + 64);
                 c1_1 = v_update(&now, c1_1, w + at + 80, m_at + at + 80, v_at + at + 80);
-                c1_2 = v_update(&now, c1_2, w + at + 96, m_at + at + 96, v_at + at + 96);
-                c1_3 = v_update(&now, c1_3, w + at + 112, m_at + at + 112, v_at + at + 112);
                 c2_0 = v_update(&now, c2_0, w + at + 128, m_at + at + 128, v_at + at + 128);
                 c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
-                c2_2 = v_update(&now, c2_2, w + at + 160, m_at + at + 160, v_at + at + 160);
-                c2_3 = v_update(&now, c2_3, w + at + 176, m_at + at + 176, v_at + at + 176);
                 c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
                 c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
-                c3_2 = v_update(&now, c3_2, w + at + 224, m_at + at + 224, v_at + at + 224);
-                c3_3 = v_update(&now, c3_3, w + at + 240, m_at + at + 240, v_at + at + 240);
-                float *t = twin + (0) * 32 + m;
+                c4_0 = v_update(&now, c4_0, w + at + 256, m_at + at + 256, v_at + at + 256);
+                c4_1 = v_update(&now, c4_1, w + at + 272, m_at + at + 272, v_at + at + 272);
+                c5_0 = v_update(&now, c5_0, w + at + 320, m_at + at + 320, v_at + at + 320);
+                c5_1 = v_update(&now, c5_1, w + at + 336, m_at + at + 336, v_at + at + 336);
+                c6_0 = v_update(&now, c6_0, w + at + 384, m_at + at + 384, v_at + at + 384);
+                c6_1 = v_update(&now, c6_1, w + at + 400, m_at + at + 400, v_at + at + 400);
+                c7_0 = v_update(&now, c7_0, w + at + 448, m_at + at + 448, v_at + at + 448);
+                c7_1 = v_update(&now, c7_1, w + at + 464, m_at + at + 464, v_at + at + 464);
+                c8_0 = v_update(&now, c8_0, w + at + 512, m_at + at + 512, v_at + at + 512);
+                c8_1 = v_update(&now, c8_1, w + at + 528, m_at + at + 528, v_at + at + 528);
+                c9_0 = v_update(&now, c9_0, w + at + 576, m_at + at + 576, v_at + at + 576);
+                c9_1 = v_update(&now, c9_1, w + at + 592, m_at + at + 592, v_at + at + 592);
+                c10_0 = v_update(&now, c10_0, w + at + 640, m_at + at + 640, v_at + at + 640);
+                c10_1 = v_update(&now, c10_1, w + at + 656, m_at + at + 656, v_at + at + 656);
+                c11_0 = v_update(&now, c11_0, w + at + 704, m_at + at + 704, v_at + at + 704);
+                c11_1 = v_update(&now, c11_1, w + at + 720, m_at + at + 720, v_at + at + 720);
+                float *t = twin + (n) * 32 + m;
                 v_store_turned(t + 0, 32, c0_0, c1_0, c2_0, c3_0);
+                v_store_turned(t + 4, 32, c4_0, c5_0, c6_0, c7_0);
+                v_store_turned(t + 8, 32, c8_0, c9_0, c10_0, c11_0);
                 v_store_turned(t + 512, 32, c0_1, c1_1, c2_1, c3_1);
-                v_store_turned(t + 1024, 32, c0_2, c1_2, c2_2, c3_2);
-                v_store_turned(t + 1536, 32, c0_3, c1_3, c2_3, c3_3);
+                v_store_turned(t + 516, 32, c4_1, c5_1, c6_1, c7_1);
+                v_store_turned(t + 520, 32, c8_1, c9_1, c10_1, c11_1);
             } else {
-            v_store(g + (m + 0) * 64 + 0 + 0, c0_0);
-            v_store(g + (m + 0) * 64 + 0 + 16, c0_1);
-            v_store(g + (m + 0) * 64 + 0 + 32, c0_2);
-            v_store(g + (m + 0) * 64 + 0 + 48, c0_3);
-            v_store(g + (m + 1) * 64 + 0 + 0, c1_0);
-            v_store(g + (m + 1) * 64 + 0 + 16, c1_1);
-            v_store(g + (m + 1) * 64 + 0 + 32, c1_2);
-            v_store(g + (m + 1) * 64 + 0 + 48, c1_3);
-            v_store(g + (m + 2) * 64 + 0 + 0, c2_0);
-            v_store(g + (m + 2) * 64 + 0 + 16, c2_1);
-            v_store(g + (m + 2) * 64 + 0 + 32, c2_2);
-            v_store(g + (m + 2) * 64 + 0 + 48, c2_3);
-            v_store(g + (m + 3) * 64 + 0 + 0, c3_0);
-            v_store(g + (m + 3) * 64 + 0 + 16, c3_1);
-            v_store(g + (m + 3) * 64 + 0 + 32, c3_2);
-            v_store(g + (m + 3) * 64 + 0 + 48, c3_3);
+            v_store(g + (m + 0) * 64 + n + 0, c0_0);
+            v_store(g + (m + 0) * 64 + n + 16, c0_1);
+            v_store(g + (m + 1) * 64 + n + 0, c1_0);
+            v_store(g + (m + 1) * 64 + n + 16, c1_1);
+            v_store(g + (m + 2) * 64 + n + 0, c2_0);
+            v_store(g + (m + 2) * 64 + n + 16, c2_1);
+            v_store(g + (m + 3) * 64 + n + 0, c3_0);
+            v_store(g + (m + 3) * 64 + n + 16, c3_1);
+            v_store(g + (m + 4) * 64 + n + 0, c4_0);
+            v_store(g + (m + 4) * 64 + n + 16, c4_1);
+            v_store(g + (m + 5) * 64 + n + 0, c5_0);
+            v_store(g + (m + 5) * 64 + n + 16, c5_1);
+            v_store(g + (m + 6) * 64 + n + 0, c6_0);
+            v_store(g + (m + 6) * 64 + n + 16, c6_1);
+            v_store(g + (m + 7) * 64 + n + 0, c7_0);
+            v_store(g + (m + 7) * 64 + n + 16, c7_1);
+            v_store(g + (m + 8) * 64 + n + 0, c8_0);
+            v_store(g + (m + 8) * 64 + n + 16, c8_1);
+            v_store(g + (m + 9) * 64 + n + 0, c9_0);
+            v_store(g + (m + 9) * 64 + n + 16, c9_1);
+            v_store(g + (m + 10) * 64 + n + 0, c10_0);
+            v_store(g + (m + 10) * 64 + n + 16, c10_1);
+            v_store(g + (m + 11) * 64 + n + 0, c11_0);
+            v_store(g + (m + 11) * 64 + n + 16, c11_1);
+            }
+
+        }
+        if (lo <= 2 && hi > 2) {
+            const float *x = a + 24, *y = b + n;
+            vf c0_0 = v_zero(), c0_1 = v_zero();
+            vf c1_0 = v_zero(), c1_1 = v_zero();
+            vf c2_0 = v_zero(), c2_1 = v_zero();
+            vf c3_0 = v_zero(), c3_1 = v_zero();
+            vf c4_0 = v_zero(), c4_1 = v_zero();
+            vf c5_0 = v_zero(), c5_1 = v_zero();
+            vf c6_0 = v_zero(), c6_1 = v_zero();
+            vf c7_0 = v_zero(), c7_1 = v_zero();
+            for (int64_t left = rows / 2; left != 0; left--, x += 64, y += 128) {
+                {
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                }
+                {
+                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80);
+                    { const vf s = v_set1(x[32]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[34]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[35]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[36]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[37]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[38]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[39]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                }
+            }
+            for (int64_t left = rows % 2; left != 0; left--, x += 32, y += 64) {
+                {
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                }
+            }
+            if (more) {
+                const float *z = g + (24) * 64 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16));
+            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80));
+            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144));
+            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208));
+            c4_0 = v_add(c4_0, v_load(z + 256)); c4_1 = v_add(c4_1, v_load(z + 272));
+            c5_0 = v_add(c5_0, v_load(z + 320)); c5_1 = v_add(c5_1, v_load(z + 336));
+            c6_0 = v_add(c6_0, v_load(z + 384)); c6_1 = v_add(c6_1, v_load(z + 400));
+            c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 464));
+            }
+            if (h) {
+                const int64_t at = (24) * 64 + n;
+                const rates now = *h;
+                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
+                c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
+                c1_0 = v_update(&now, c1_0, w + at + 64, m_at + at + 64, v_at + at + 64);
+                c1_1 = v_update(&now, c1_1, w + at + 80, m_at + at + 80, v_at + at + 80);
+                c2_0 = v_update(&now, c2_0, w + at + 128, m_at + at + 128, v_at + at + 128);
+                c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
+                c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
+                c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
+                c4_0 = v_update(&now, c4_0, w + at + 256, m_at + at + 256, v_at + at + 256);
+                c4_1 = v_update(&now, c4_1, w + at + 272, m_at + at + 272, v_at + at + 272);
+                c5_0 = v_update(&now, c5_0, w + at + 320, m_at + at + 320, v_at + at + 320);
+                c5_1 = v_update(&now, c5_1, w + at + 336, m_at + at + 336, v_at + at + 336);
+                c6_0 = v_update(&now, c6_0, w + at + 384, m_at + at + 384, v_at + at + 384);
+                c6_1 = v_update(&now, c6_1, w + at + 400, m_at + at + 400, v_at + at + 400);
+                c7_0 = v_update(&now, c7_0, w + at + 448, m_at + at + 448, v_at + at + 448);
+                c7_1 = v_update(&now, c7_1, w + at + 464, m_at + at + 464, v_at + at + 464);
+                float *t = twin + (n) * 32 + 24;
+                v_store_turned(t + 0, 32, c0_0, c1_0, c2_0, c3_0);
+                v_store_turned(t + 4, 32, c4_0, c5_0, c6_0, c7_0);
+                v_store_turned(t + 512, 32, c0_1, c1_1, c2_1, c3_1);
+                v_store_turned(t + 516, 32, c4_1, c5_1, c6_1, c7_1);
+            } else {
+            v_store(g + (24 + 0) * 64 + n + 0, c0_0);
+            v_store(g + (24 + 0) * 64 + n + 16, c0_1);
+            v_store(g + (24 + 1) * 64 + n + 0, c1_0);
+            v_store(g + (24 + 1) * 64 + n + 16, c1_1);
+            v_store(g + (24 + 2) * 64 + n + 0, c2_0);
+            v_store(g + (24 + 2) * 64 + n + 16, c2_1);
+            v_store(g + (24 + 3) * 64 + n + 0, c3_0);
+            v_store(g + (24 + 3) * 64 + n + 16, c3_1);
+            v_store(g + (24 + 4) * 64 + n + 0, c4_0);
+            v_store(g + (24 + 4) * 64 + n + 16, c4_1);
+            v_store(g + (24 + 5) * 64 + n + 0, c5_0);
+            v_store(g + (24 + 5) * 64 + n + 16, c5_1);
+            v_store(g + (24 + 6) * 64 + n + 0, c6_0);
+            v_store(g + (24 + 6) * 64 + n + 16, c6_1);
+            v_store(g + (24 + 7) * 64 + n + 0, c7_0);
+            v_store(g + (24 + 7) * 64 + n + 16, c7_1);
             }
 
         }
@@ -3060,49 +3226,69 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
 
 /* ==== 15 w2_gradient =============================================================================================== */
 
-/* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 4 rows x 4 vectors, unrolled 2. 32768 FLOPs a row. */
+/* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 8 rows x 3 vectors, unrolled 2. 32768 FLOPs a row. */
 static inline void w2_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
-    for (int n = 0; n < 256; n += 64) {
+    for (int n = 0; n < 240; n += 48) {
         for (int64_t t = lo; t < hi; t++) {
-            const int64_t m = t * 4;
+            const int64_t m = t * 8;
             const float *x = a + m, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero();
+            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero();
+            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero();
+            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero();
+            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero();
+            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero();
+            vf c6_0 = v_zero(), c6_1 = v_zero(), c6_2 = v_zero();
+            vf c7_0 = v_zero(), c7_1 = v_zero(), c7_2 = v_zero();
             for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 544) {
                 {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32), b3 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 = v_fma(s, b2, c4_2); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 = v_fma(s, b2, c5_2); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 = v_fma(s, b2, c6_2); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 = v_fma(s, b2, c7_2); }
                 }
                 {
-                    const vf b0 = v_load(y + 272), b1 = v_load(y + 288), b2 = v_load(y + 304), b3 = v_load(y + 320);
-                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 272), b1 = v_load(y + 288), b2 = v_load(y + 304);
+                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); }
+                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); }
+                    { const vf s = v_set1(x[68]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 = v_fma(s, b2, c4_2); }
+                    { const vf s = v_set1(x[69]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 = v_fma(s, b2, c5_2); }
+                    { const vf s = v_set1(x[70]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 = v_fma(s, b2, c6_2); }
+                    { const vf s = v_set1(x[71]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 = v_fma(s, b2, c7_2); }
                 }
             }
             for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 272) {
                 {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32), b3 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 = v_fma(s, b2, c4_2); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 = v_fma(s, b2, c5_2); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 = v_fma(s, b2, c6_2); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 = v_fma(s, b2, c7_2); }
                 }
             }
             if (more) {
                 const float *z = g + (m) * 272 + n;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32)); c0_3 = v_add(c0_3, v_load(z + 48));
-            c1_0 = v_add(c1_0, v_load(z + 272)); c1_1 = v_add(c1_1, v_load(z + 288)); c1_2 = v_add(c1_2, v_load(z + 304)); c1_3 = v_add(c1_3, v_load(z + 320));
-            c2_0 = v_add(c2_0, v_load(z + 544)); c2_1 = v_add(c2_1, v_load(z + 560)); c2_2 = v_add(c2_2, v_load(z + 576)); c2_3 = v_add(c2_3, v_load(z + 592));
-            c3_0 = v_add(c3_0, v_load(z + 816)); c3_1 = v_add(c3_1, v_load(z + 832)); c3_2 = v_add(c3_2, v_load(z + 848)); c3_3 = v_add(c3_3, v_load(z + 864));
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32));
+            c1_0 = v_add(c1_0, v_load(z + 272)); c1_1 = v_add(c1_1, v_load(z + 288)); c1_2 = v_add(c1_2, v_load(z + 304));
+            c2_0 = v_add(c2_0, v_load(z + 544)); c2_1 = v_add(c2_1, v_load(z + 560)); c2_2 = v_add(c2_2, v_load(z + 576));
+            c3_0 = v_add(c3_0, v_load(z + 816)); c3_1 = v_add(c3_1, v_load(z + 832)); c3_2 = v_add(c3_2, v_load(z + 848));
+            c4_0 = v_add(c4_0, v_load(z + 1088)); c4_1 = v_add(c4_1, v_load(z + 1104)); c4_2 = v_add(c4_2, v_load(z + 1120));
+            c5_0 = v_add(c5_0, v_load(z + 1360)); c5_1 = v_add(c5_1, v_load(z + 1376)); c5_2 = v_add(c5_2, v_load(z + 1392));
+            c6_0 = v_add(c6_0, v_load(z + 1632)); c6_1 = v_add(c6_1, v_load(z + 1648)); c6_2 = v_add(c6_2, v_load(z + 1664));
+            c7_0 = v_add(c7_0, v_load(z + 1904)); c7_1 = v_add(c7_1, v_load(z + 1920)); c7_2 = v_add(c7_2, v_load(z + 1936));
             }
             if (h) {
                 const int64_t at = (m) * 272 + n;
@@ -3110,41 +3296,146 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
                 c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
                 c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
                 c0_2 = v_update(&now, c0_2, w + at + 32, m_at + at + 32, v_at + at + 32);
-                c0_3 = v_update(&now, c0_3, w + at + 48, m_at + at + 48, v_at + at + 48);
                 c1_0 = v_update(&now, c1_0, w + at + 272, m_at + at + 272, v_at + at + 272);
                 c1_1 = v_update(&now, c1_1, w + at + 288, m_at + at + 288, v_at + at + 288);
                 c1_2 = v_update(&now, c1_2, w + at + 304, m_at + at + 304, v_at + at + 304);
-                c1_3 = v_update(&now, c1_3, w + at + 320, m_at + at + 320, v_at + at + 320);
                 c2_0 = v_update(&now, c2_0, w + at + 544, m_at + at + 544, v_at + at + 544);
                 c2_1 = v_update(&now, c2_1, w + at + 560, m_at + at + 560, v_at + at + 560);
                 c2_2 = v_update(&now, c2_2, w + at + 576, m_at + at + 576, v_at + at + 576);
-                c2_3 = v_update(&now, c2_3, w + at + 592, m_at + at + 592, v_at + at + 592);
                 c3_0 = v_update(&now, c3_0, w + at + 816, m_at + at + 816, v_at + at + 816);
                 c3_1 = v_update(&now, c3_1, w + at + 832, m_at + at + 832, v_at + at + 832);
                 c3_2 = v_update(&now, c3_2, w + at + 848, m_at + at + 848, v_at + at + 848);
-                c3_3 = v_update(&now, c3_3, w + at + 864, m_at + at + 864, v_at + at + 864);
+                c4_0 = v_update(&now, c4_0, w + at + 1088, m_at + at + 1088, v_at + at + 1088);
+                c4_1 = v_update(&now, c4_1, w + at + 1104, m_at + at + 1104, v_at + at + 1104);
+                c4_2 = v_update(&now, c4_2, w + at + 1120, m_at + at + 1120, v_at + at + 1120);
+                c5_0 = v_update(&now, c5_0, w + at + 1360, m_at + at + 1360, v_at + at + 1360);
+                c5_1 = v_update(&now, c5_1, w + at + 1376, m_at + at + 1376, v_at + at + 1376);
+                c5_2 = v_update(&now, c5_2, w + at + 1392, m_at + at + 1392, v_at + at + 1392);
+                c6_0 = v_update(&now, c6_0, w + at + 1632, m_at + at + 1632, v_at + at + 1632);
+                c6_1 = v_update(&now, c6_1, w + at + 1648, m_at + at + 1648, v_at + at + 1648);
+                c6_2 = v_update(&now, c6_2, w + at + 1664, m_at + at + 1664, v_at + at + 1664);
+                c7_0 = v_update(&now, c7_0, w + at + 1904, m_at + at + 1904, v_at + at + 1904);
+                c7_1 = v_update(&now, c7_1, w + at + 1920, m_at + at + 1920, v_at + at + 1920);
+                c7_2 = v_update(&now, c7_2, w + at + 1936, m_at + at + 1936, v_at + at + 1936);
                 float *t = twin + (n) * 64 + m;
                 v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
+                v_store_turned(t + 4, 64, c4_0, c5_0, c6_0, c7_0);
                 v_store_turned(t + 1024, 64, c0_1, c1_1, c2_1, c3_1);
+                v_store_turned(t + 1028, 64, c4_1, c5_1, c6_1, c7_1);
                 v_store_turned(t + 2048, 64, c0_2, c1_2, c2_2, c3_2);
-                v_store_turned(t + 3072, 64, c0_3, c1_3, c2_3, c3_3);
+                v_store_turned(t + 2052, 64, c4_2, c5_2, c6_2, c7_2);
             } else {
             v_store(g + (m + 0) * 272 + n + 0, c0_0);
             v_store(g + (m + 0) * 272 + n + 16, c0_1);
             v_store(g + (m + 0) * 272 + n + 32, c0_2);
-            v_store(g + (m + 0) * 272 + n + 48, c0_3);
             v_store(g + (m + 1) * 272 + n + 0, c1_0);
             v_store(g + (m + 1) * 272 + n + 16, c1_1);
             v_store(g + (m + 1) * 272 + n + 32, c1_2);
-            v_store(g + (m + 1) * 272 + n + 48, c1_3);
             v_store(g + (m + 2) * 272 + n + 0, c2_0);
             v_store(g + (m + 2) * 272 + n + 16, c2_1);
             v_store(g + (m + 2) * 272 + n + 32, c2_2);
-            v_store(g + (m + 2) * 272 + n + 48, c2_3);
             v_store(g + (m + 3) * 272 + n + 0, c3_0);
             v_store(g + (m + 3) * 272 + n + 16, c3_1);
             v_store(g + (m + 3) * 272 + n + 32, c3_2);
-            v_store(g + (m + 3) * 272 + n + 48, c3_3);
+            v_store(g + (m + 4) * 272 + n + 0, c4_0);
+            v_store(g + (m + 4) * 272 + n + 16, c4_1);
+            v_store(g + (m + 4) * 272 + n + 32, c4_2);
+            v_store(g + (m + 5) * 272 + n + 0, c5_0);
+            v_store(g + (m + 5) * 272 + n + 16, c5_1);
+            v_store(g + (m + 5) * 272 + n + 32, c5_2);
+            v_store(g + (m + 6) * 272 + n + 0, c6_0);
+            v_store(g + (m + 6) * 272 + n + 16, c6_1);
+            v_store(g + (m + 6) * 272 + n + 32, c6_2);
+            v_store(g + (m + 7) * 272 + n + 0, c7_0);
+            v_store(g + (m + 7) * 272 + n + 16, c7_1);
+            v_store(g + (m + 7) * 272 + n + 32, c7_2);
+            }
+
+        }
+    }
+    {
+        for (int64_t t = lo; t < hi; t++) {
+            const int64_t m = t * 8;
+            const float *x = a + m, *y = b + 240;
+            vf c0_0 = v_zero();
+            vf c1_0 = v_zero();
+            vf c2_0 = v_zero();
+            vf c3_0 = v_zero();
+            vf c4_0 = v_zero();
+            vf c5_0 = v_zero();
+            vf c6_0 = v_zero();
+            vf c7_0 = v_zero();
+            for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 544) {
+                {
+                    const vf b0 = v_load(y + 0);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); }
+                }
+                {
+                    const vf b0 = v_load(y + 272);
+                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); }
+                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); }
+                    { const vf s = v_set1(x[68]); c4_0 = v_fma(s, b0, c4_0); }
+                    { const vf s = v_set1(x[69]); c5_0 = v_fma(s, b0, c5_0); }
+                    { const vf s = v_set1(x[70]); c6_0 = v_fma(s, b0, c6_0); }
+                    { const vf s = v_set1(x[71]); c7_0 = v_fma(s, b0, c7_0); }
+                }
+            }
+            for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 272) {
+                {
+                    const vf b0 = v_load(y + 0);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); }
+                }
+            }
+            if (more) {
+                const float *z = g + (m) * 272 + 240;
+            c0_0 = v_add(c0_0, v_load(z + 0));
+            c1_0 = v_add(c1_0, v_load(z + 272));
+            c2_0 = v_add(c2_0, v_load(z + 544));
+            c3_0 = v_add(c3_0, v_load(z + 816));
+            c4_0 = v_add(c4_0, v_load(z + 1088));
+            c5_0 = v_add(c5_0, v_load(z + 1360));
+            c6_0 = v_add(c6_0, v_load(z + 1632));
+            c7_0 = v_add(c7_0, v_load(z + 1904));
+            }
+            if (h) {
+                const int64_t at = (m) * 272 + 240;
+                const rates now = *h;
+                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
+                c1_0 = v_update(&now, c1_0, w + at + 272, m_at + at + 272, v_at + at + 272);
+                c2_0 = v_update(&now, c2_0, w + at + 544, m_at + at + 544, v_at + at + 544);
+                c3_0 = v_update(&now, c3_0, w + at + 816, m_at + at + 816, v_at + at + 816);
+                c4_0 = v_update(&now, c4_0, w + at + 1088, m_at + at + 1088, v_at + at + 1088);
+                c5_0 = v_update(&now, c5_0, w + at + 1360, m_at + at + 1360, v_at + at + 1360);
+                c6_0 = v_update(&now, c6_0, w + at + 1632, m_at + at + 1632, v_at + at + 1632);
+                c7_0 = v_update(&now, c7_0, w + at + 1904, m_at + at + 1904, v_at + at + 1904);
+                float *t = twin + (240) * 64 + m;
+                v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
+                v_store_turned(t + 4, 64, c4_0, c5_0, c6_0, c7_0);
+            } else {
+            v_store(g + (m + 0) * 272 + 240 + 0, c0_0);
+            v_store(g + (m + 1) * 272 + 240 + 0, c1_0);
+            v_store(g + (m + 2) * 272 + 240 + 0, c2_0);
+            v_store(g + (m + 3) * 272 + 240 + 0, c3_0);
+            v_store(g + (m + 4) * 272 + 240 + 0, c4_0);
+            v_store(g + (m + 5) * 272 + 240 + 0, c5_0);
+            v_store(g + (m + 6) * 272 + 240 + 0, c6_0);
+            v_store(g + (m + 7) * 272 + 240 + 0, c7_0);
             }
 
         }
@@ -3721,91 +4012,213 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
 
 /* ==== 20 wo_gradient =============================================================================================== */
 
-/* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 4 rows x 4 vectors, unrolled 2. 8192 FLOPs a row. */
+/* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 8192 FLOPs a row. */
 static inline void wo_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
-    {
-        for (int64_t t = lo; t < hi; t++) {
-            const int64_t m = t * 4;
-            const float *x = a + m, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+    for (int n = 0; n < 64; n += 32) {
+        for (int64_t t = lo; t < (hi < 5 ? hi : 5); t++) {
+            const int64_t m = t * 12;
+            const float *x = a + m, *y = b + n;
+            vf c0_0 = v_zero(), c0_1 = v_zero();
+            vf c1_0 = v_zero(), c1_1 = v_zero();
+            vf c2_0 = v_zero(), c2_1 = v_zero();
+            vf c3_0 = v_zero(), c3_1 = v_zero();
+            vf c4_0 = v_zero(), c4_1 = v_zero();
+            vf c5_0 = v_zero(), c5_1 = v_zero();
+            vf c6_0 = v_zero(), c6_1 = v_zero();
+            vf c7_0 = v_zero(), c7_1 = v_zero();
+            vf c8_0 = v_zero(), c8_1 = v_zero();
+            vf c9_0 = v_zero(), c9_1 = v_zero();
+            vf c10_0 = v_zero(), c10_1 = v_zero();
+            vf c11_0 = v_zero(), c11_1 = v_zero();
             for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 128) {
                 {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32), b3 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                    { const vf s = v_set1(x[8]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
+                    { const vf s = v_set1(x[9]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
+                    { const vf s = v_set1(x[10]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
+                    { const vf s = v_set1(x[11]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
                 }
                 {
-                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80), b2 = v_load(y + 96), b3 = v_load(y + 112);
-                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80);
+                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[68]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[69]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[70]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[71]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                    { const vf s = v_set1(x[72]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
+                    { const vf s = v_set1(x[73]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
+                    { const vf s = v_set1(x[74]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
+                    { const vf s = v_set1(x[75]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
                 }
             }
             for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 64) {
                 {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32), b3 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 = v_fma(s, b2, c0_2); c0_3 = v_fma(s, b3, c0_3); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 = v_fma(s, b2, c1_2); c1_3 = v_fma(s, b3, c1_3); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 = v_fma(s, b2, c2_2); c2_3 = v_fma(s, b3, c2_3); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 = v_fma(s, b2, c3_2); c3_3 = v_fma(s, b3, c3_3); }
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
+                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
+                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
+                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
+                    { const vf s = v_set1(x[8]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
+                    { const vf s = v_set1(x[9]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
+                    { const vf s = v_set1(x[10]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
+                    { const vf s = v_set1(x[11]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
                 }
             }
             if (more) {
-                const float *z = g + (m) * 64 + 0;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32)); c0_3 = v_add(c0_3, v_load(z + 48));
-            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80)); c1_2 = v_add(c1_2, v_load(z + 96)); c1_3 = v_add(c1_3, v_load(z + 112));
-            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144)); c2_2 = v_add(c2_2, v_load(z + 160)); c2_3 = v_add(c2_3, v_load(z + 176));
-            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208)); c3_2 = v_add(c3_2, v_load(z + 224)); c3_3 = v_add(c3_3, v_load(z + 240));
+                const float *z = g + (m) * 64 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16));
+            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80));
+            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144));
+            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208));
+            c4_0 = v_add(c4_0, v_load(z + 256)); c4_1 = v_add(c4_1, v_load(z + 272));
+            c5_0 = v_add(c5_0, v_load(z + 320)); c5_1 = v_add(c5_1, v_load(z + 336));
+            c6_0 = v_add(c6_0, v_load(z + 384)); c6_1 = v_add(c6_1, v_load(z + 400));
+            c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 464));
+            c8_0 = v_add(c8_0, v_load(z + 512)); c8_1 = v_add(c8_1, v_load(z + 528));
+            c9_0 = v_add(c9_0, v_load(z + 576)); c9_1 = v_add(c9_1, v_load(z + 592));
+            c10_0 = v_add(c10_0, v_load(z + 640)); c10_1 = v_add(c10_1, v_load(z + 656));
+            c11_0 = v_add(c11_0, v_load(z + 704)); c11_1 = v_add(c11_1, v_load(z + 720));
             }
             if (h) {
-                const int64_t at = (m) * 64 + 0;
+                const int64_t at = (m) * 64 + n;
                 const rates now = *h;
                 c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
                 c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
-                c0_2 = v_update(&now, c0_2, w + at + 32, m_at + at + 32, v_at + at + 32);
-                c0_3 = v_update(&now, c0_3, w + at + 48, m_at + at + 48, v_at + at + 48);
                 c1_0 = v_update(&now, c1_0, w + at + 64, m_at + at + 64, v_at + at + 64);
                 c1_1 = v_update(&now, c1_1, w + at + 80, m_at + at + 80, v_at + at + 80);
-                c1_2 = v_update(&now, c1_2, w + at + 96, m_at + at + 96, v_at + at + 96);
-                c1_3 = v_update(&now, c1_3, w + at + 112, m_at + at + 112, v_at + at + 112);
                 c2_0 = v_update(&now, c2_0, w + at + 128, m_at + at + 128, v_at + at + 128);
                 c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
-                c2_2 = v_update(&now, c2_2, w + at + 160, m_at + at + 160, v_at + at + 160);
-                c2_3 = v_update(&now, c2_3, w + at + 176, m_at + at + 176, v_at + at + 176);
                 c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
                 c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
-                c3_2 = v_update(&now, c3_2, w + at + 224, m_at + at + 224, v_at + at + 224);
-                c3_3 = v_update(&now, c3_3, w + at + 240, m_at + at + 240, v_at + at + 240);
-                float *t = twin + (0) * 64 + m;
+                c4_0 = v_update(&now, c4_0, w + at + 256, m_at + at + 256, v_at + at + 256);
+                c4_1 = v_update(&now, c4_1, w + at + 272, m_at + at + 272, v_at + at + 272);
+                c5_0 = v_update(&now, c5_0, w + at + 320, m_at + at + 320, v_at + at + 320);
+                c5_1 = v_update(&now, c5_1, w + at + 336, m_at + at + 336, v_at + at + 336);
+                c6_0 = v_update(&now, c6_0, w + at + 384, m_at + at + 384, v_at + at + 384);
+                c6_1 = v_update(&now, c6_1, w + at + 400, m_at + at + 400, v_at + at + 400);
+                c7_0 = v_update(&now, c7_0, w + at + 448, m_at + at + 448, v_at + at + 448);
+                c7_1 = v_update(&now, c7_1, w + at + 464, m_at + at + 464, v_at + at + 464);
+                c8_0 = v_update(&now, c8_0, w + at + 512, m_at + at + 512, v_at + at + 512);
+                c8_1 = v_update(&now, c8_1, w + at + 528, m_at + at + 528, v_at + at + 528);
+                c9_0 = v_update(&now, c9_0, w + at + 576, m_at + at + 576, v_at + at + 576);
+                c9_1 = v_update(&now, c9_1, w + at + 592, m_at + at + 592, v_at + at + 592);
+                c10_0 = v_update(&now, c10_0, w + at + 640, m_at + at + 640, v_at + at + 640);
+                c10_1 = v_update(&now, c10_1, w + at + 656, m_at + at + 656, v_at + at + 656);
+                c11_0 = v_update(&now, c11_0, w + at + 704, m_at + at + 704, v_at + at + 704);
+                c11_1 = v_update(&now, c11_1, w + at + 720, m_at + at + 720, v_at + at + 720);
+                float *t = twin + (n) * 64 + m;
+                v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
+                v_store_turned(t + 4, 64, c4_0, c5_0, c6_0, c7_0);
+                v_store_turned(t + 8, 64, c8_0, c9_0, c10_0, c11_0);
+                v_store_turned(t + 1024, 64, c0_1, c1_1, c2_1, c3_1);
+                v_store_turned(t + 1028, 64, c4_1, c5_1, c6_1, c7_1);
+                v_store_turned(t + 1032, 64, c8_1, c9_1, c10_1, c11_1);
+            } else {
+            v_store(g + (m + 0) * 64 + n + 0, c0_0);
+            v_store(g + (m + 0) * 64 + n + 16, c0_1);
+            v_store(g + (m + 1) * 64 + n + 0, c1_0);
+            v_store(g + (m + 1) * 64 + n + 16, c1_1);
+            v_store(g + (m + 2) * 64 + n + 0, c2_0);
+            v_store(g + (m + 2) * 64 + n + 16, c2_1);
+            v_store(g + (m + 3) * 64 + n + 0, c3_0);
+            v_store(g + (m + 3) * 64 + n + 16, c3_1);
+            v_store(g + (m + 4) * 64 + n + 0, c4_0);
+            v_store(g + (m + 4) * 64 + n + 16, c4_1);
+            v_store(g + (m + 5) * 64 + n + 0, c5_0);
+            v_store(g + (m + 5) * 64 + n + 16, c5_1);
+            v_store(g + (m + 6) * 64 + n + 0, c6_0);
+            v_store(g + (m + 6) * 64 + n + 16, c6_1);
+            v_store(g + (m + 7) * 64 + n + 0, c7_0);
+            v_store(g + (m + 7) * 64 + n + 16, c7_1);
+            v_store(g + (m + 8) * 64 + n + 0, c8_0);
+            v_store(g + (m + 8) * 64 + n + 16, c8_1);
+            v_store(g + (m + 9) * 64 + n + 0, c9_0);
+            v_store(g + (m + 9) * 64 + n + 16, c9_1);
+            v_store(g + (m + 10) * 64 + n + 0, c10_0);
+            v_store(g + (m + 10) * 64 + n + 16, c10_1);
+            v_store(g + (m + 11) * 64 + n + 0, c11_0);
+            v_store(g + (m + 11) * 64 + n + 16, c11_1);
+            }
+
+        }
+        if (lo <= 5 && hi > 5) {
+            const float *x = a + 60, *y = b + n;
+            vf c0_0 = v_zero(), c0_1 = v_zero();
+            vf c1_0 = v_zero(), c1_1 = v_zero();
+            vf c2_0 = v_zero(), c2_1 = v_zero();
+            vf c3_0 = v_zero(), c3_1 = v_zero();
+            for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 128) {
+                {
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                }
+                {
+                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80);
+                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                }
+            }
+            for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 64) {
+                {
+                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
+                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
+                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
+                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
+                }
+            }
+            if (more) {
+                const float *z = g + (60) * 64 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16));
+            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80));
+            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144));
+            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208));
+            }
+            if (h) {
+                const int64_t at = (60) * 64 + n;
+                const rates now = *h;
+                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
+                c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
+                c1_0 = v_update(&now, c1_0, w + at + 64, m_at + at + 64, v_at + at + 64);
+                c1_1 = v_update(&now, c1_1, w + at + 80, m_at + at + 80, v_at + at + 80);
+                c2_0 = v_update(&now, c2_0, w + at + 128, m_at + at + 128, v_at + at + 128);
+                c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
+                c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
+                c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
+                float *t = twin + (n) * 64 + 60;
                 v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
                 v_store_turned(t + 1024, 64, c0_1, c1_1, c2_1, c3_1);
-                v_store_turned(t + 2048, 64, c0_2, c1_2, c2_2, c3_2);
-                v_store_turned(t + 3072, 64, c0_3, c1_3, c2_3, c3_3);
             } else {
-            v_store(g + (m + 0) * 64 + 0 + 0, c0_0);
-            v_store(g + (m + 0) * 64 + 0 + 16, c0_1);
-            v_store(g + (m + 0) * 64 + 0 + 32, c0_2);
-            v_store(g + (m + 0) * 64 + 0 + 48, c0_3);
-            v_store(g + (m + 1) * 64 + 0 + 0, c1_0);
-            v_store(g + (m + 1) * 64 + 0 + 16, c1_1);
-            v_store(g + (m + 1) * 64 + 0 + 32, c1_2);
-            v_store(g + (m + 1) * 64 + 0 + 48, c1_3);
-            v_store(g + (m + 2) * 64 + 0 + 0, c2_0);
-            v_store(g + (m + 2) * 64 + 0 + 16, c2_1);
-            v_store(g + (m + 2) * 64 + 0 + 32, c2_2);
-            v_store(g + (m + 2) * 64 + 0 + 48, c2_3);
-            v_store(g + (m + 3) * 64 + 0 + 0, c3_0);
-            v_store(g + (m + 3) * 64 + 0 + 16, c3_1);
-            v_store(g + (m + 3) * 64 + 0 + 32, c3_2);
-            v_store(g + (m + 3) * 64 + 0 + 48, c3_3);
+            v_store(g + (60 + 0) * 64 + n + 0, c0_0);
+            v_store(g + (60 + 0) * 64 + n + 16, c0_1);
+            v_store(g + (60 + 1) * 64 + n + 0, c1_0);
+            v_store(g + (60 + 1) * 64 + n + 16, c1_1);
+            v_store(g + (60 + 2) * 64 + n + 0, c2_0);
+            v_store(g + (60 + 2) * 64 + n + 16, c2_1);
+            v_store(g + (60 + 3) * 64 + n + 0, c3_0);
+            v_store(g + (60 + 3) * 64 + n + 16, c3_1);
             }
 
         }
@@ -4585,15 +4998,15 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const all_v = v_of(s);
     lm_head_backward(logits, weights + W_lm_head, d_x, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
-    lm_head_gradient(logits, x, gradients + W_lm_head, rows.hi, SHARE(8), how, weights + W_lm_head, twins + T_lm_head,
+    lm_head_gradient(logits, x, gradients + W_lm_head, rows.hi, SHARE(3), how, weights + W_lm_head, twins + T_lm_head,
             all_m + W_lm_head, all_v + W_lm_head);
     w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
     if (threads > 1) wait_for_all(s);
-    w2_gradient(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE(16), how, weights + W_layers_0_w2,
+    w2_gradient(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE(8), how, weights + W_layers_0_w2,
             twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
     w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
-    w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(16), how, weights + W_layers_0_w1,
+    w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(8), how, weights + W_layers_0_w1,
             twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
     clear(collect, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
@@ -4602,7 +5015,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     if (threads > 1) wait_for_all(s);
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
-    wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(16), how, weights + W_layers_0_wo,
+    wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(6), how, weights + W_layers_0_wo,
             twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
     clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
