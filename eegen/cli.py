@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eegen import __version__
+from eegen import __version__, notes
 from eegen.config import flag
 from eegen.errors import EegenError
 from eegen.options import DATA, FILES, MODEL, SAMPLE, TARGET, TRAIN, Given, Group, takes
@@ -40,8 +40,12 @@ BUILD: Group = {"data": DATA, "optimizer": TRAIN["optimizer"]}
 
 def main() -> None:
     """The `eegen` command: every failure is one line on stderr and an exit code."""
+    if sys.stderr.isatty():
+        notes.listeners.append(lambda what: print(f"eegen: {what}", file=sys.stderr))
     try:
         code = app(prog_name="eegen", standalone_mode=False) or 0
+        if code == 130:
+            raise KeyboardInterrupt
         sys.stdout.flush()
     except EegenError as error:
         code = complain(str(error), error.exit_code)
@@ -174,7 +178,7 @@ def train(
         print(f"eegen: the loss did not come down to {train['until_loss']:g}", file=sys.stderr)
     if stopped:
         kept = f"the checkpoint is in {run.checkpoint}" if run.checkpoint else "nothing is kept without --save"
-        raise typer.Exit(complain(f"interrupted after step {run.steps:,}; {kept}", 130))
+        sys.exit(complain(f"interrupted after step {run.steps:,}; {kept}", 130))
 
 
 @app.command()
@@ -286,8 +290,6 @@ def ladder(
         from eegen import charts
 
         charts.check(plot)
-    if not json:
-        print(six.header())
     climbed = six.climb(**how, **target_of(target), on_step=lambda n, r: None if json else print(six.row(n, r)))
     if plot:
         six.plot(climbed, plot)

@@ -11,6 +11,7 @@ from eegen import tuned
 from eegen.config import SVL_DEFAULT, TRAIN_DEFAULTS, BuildConfig, ModelConfig, default_config
 from eegen.errors import EegenError
 from eegen.models import FITS
+from eegen.notes import note
 from eegen.optimizers import NUMBERS
 from eegen.plan import Plan, make_plan
 from eegen.targets import TARGETS, Target, best_target, runs_here
@@ -135,13 +136,19 @@ def compile_model(
     plan = make_plan(settings)
     program = kind == "program"
     chars = chars or placeholder_vocabulary(config.vocab_size)
+    name = program_name(settings) if program else settings.name
+
+    def source() -> str:
+        note(f"compiling {name} with {compiler}; the next time it is there")
+        return program_source(plan, chars) if program else library_source(plan)
+
     made = build(
-        lambda: program_source(plan, chars) if program else library_source(plan),
+        source,
         f"{package_digest()} {settings.digest} {chars if program else ''}",
         plan.target,
         compiler,
         kind,
-        program_name(settings) if program else settings.name,
+        name,
         flags,
     )
     return Compiled(plan, made)

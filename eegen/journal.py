@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from eegen.errors import EegenFailure
+from eegen.errors import EegenError, EegenFailure
 from eegen.trainer import Chunk
 
 
@@ -36,8 +36,9 @@ class Journal:
     def close(self) -> None:
         self.file.close()
 
-    def _failure(self, error: OSError) -> EegenFailure:
-        return EegenFailure(f"cannot write the log {self.path}: {error.strerror or error}")
+    def _failure(self, error: OSError) -> EegenError:
+        blame = EegenError if isinstance(error, IsADirectoryError) else EegenFailure
+        return blame(f"cannot write the log {self.path}: {error.strerror or error}")
 
 
 def lines_before(path: Path, step: int) -> list[str]:

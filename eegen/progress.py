@@ -9,6 +9,7 @@ from typing import TextIO
 
 from eegen.trainer import Chunk
 
+BAR = 16  # characters
 REDRAW = 0.1  # seconds
 QUIET = 10.0  # seconds between lines where the output is no terminal
 
@@ -36,14 +37,16 @@ class Progress:
         self.stream.flush()
 
     def text(self, chunk: Chunk) -> str:
-        position, left = chunk.position, chunk.remaining
-        parts = [f"step {position.done:,}", f"loss {position.loss:.4f}", f"{chunk.us_per_step:,.1f} µs a step"]
-        if left is None:
-            return "  ".join(parts)
-        share = position.seconds / (position.seconds + left) if position.seconds + left else 1.0
-        filled = round(24 * share)
-        parts.append(f"ETA {duration(left)}")
-        return "  ".join([f"{'━' * filled}{'╌' * (24 - filled)} {share:4.0%}", *parts])
+        filled = round(BAR * chunk.share)
+        return "  ".join(
+            [
+                f"{'━' * filled}{'╌' * (BAR - filled)} {chunk.share:4.0%}",
+                f"step {chunk.position.done:,}",
+                f"loss {chunk.position.loss:.4f}",
+                f"{chunk.us_per_step:,.1f} µs a step",
+                f"ETA {duration(chunk.remaining)}",
+            ]
+        )
 
     def close(self) -> None:
         """Take the line away: what follows says more."""

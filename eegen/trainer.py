@@ -126,8 +126,9 @@ class Chunk:
     losses: NDArray[np.float32]
     lr: NDArray[np.float32]
     position: Position
-    us_per_step: float
-    remaining: float | None  # seconds, as far as can be told
+    us_per_step: float  # on average in this run
+    share: float  # of the run that is behind
+    remaining: float  # seconds, if all goes on so
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ def run(
         count += done
         us = (now - start) / max(done, 1) * 1e6
         first = position.done - done + 1
-        on_chunk(Chunk(first, new, lr[: len(new)], position, us, _remaining(options, position, us)))
+        mean = spent / max(count, 1) * 1e6
+        on_chunk(Chunk(first, new, lr[: len(new)], position, mean, *_outlook(options, position, mean)))
         if diverged:
             stopped = "diverged"
         elif _reached(options, position):
@@ -244,13 +246,16 @@ def finished(options: TrainOptions, position: Position) -> str:
     return f"it has done its {options.steps} steps; give a larger --steps"
 
 
-def _remaining(options: TrainOptions, position: Position, us: float) -> float | None:
-    left = []
+def _outlook(options: TrainOptions, position: Position, us: float) -> tuple[float, float]:
+    """The part of the run that is behind, and the seconds it may still take."""
+    shares, left = [], []
     if options.steps is not None:
+        shares.append(position.done / options.steps)
         left.append((options.steps - position.done) * us * 1e-6)
     if options.time is not None:
+        shares.append(position.seconds / options.time)
         left.append(options.time - position.seconds)
-    return max(0.0, min(left)) if left else None
+    return min(1.0, max(shares)), max(0.0, min(left))
 
 
 @contextlib.contextmanager
