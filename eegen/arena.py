@@ -73,7 +73,12 @@ FIELDS = (
 # `rows` here is rows_most, the 16 rows of slack included; `entries` those of all rows' lists of ancestors
 ARRAYS = (
     Array("starts", "i8", "documents + 1", "first position of each document"),
-    Array("place", "u8", "positions", "node << 32 | target << 16 | token: the prefix that ends there, what follows, what is read"),
+    Array(
+        "place",
+        "u8",
+        "positions",
+        "node << 32 | target << 16 | token: the prefix that ends there, what follows, what is read",
+    ),
     Array("chosen", "i4", "batch", "documents of this batch"),
     Array("ahead", "i4", "batch", "documents of the next batch, if the stream is where `ahead` says"),
     Array("at", "i4", "batch", "position of each document at the level that is being found"),

@@ -38,6 +38,7 @@ class Kernel:
 
     template: str
     stem: str = field(compare=False)
+    name: str = field(default="", compare=False, kw_only=True)
 
     @property
     def kind(self) -> str:
@@ -65,9 +66,7 @@ class Product(Kernel):
     tile: Tile
     epilogue: tuple[Step, ...] = ()
     prefix: str = "v_"
-    packed: bool = False  # B lies panel by panel
     streams: bool = False  # the weights do not fit L2
-    name: str = field(default="", compare=False)
 
     @property
     def flops(self) -> int:
@@ -99,7 +98,6 @@ class Outer(Kernel):
     tile: Tile
     fused: bool = False
     streams: bool = False  # the weights and moments do not fit L2
-    name: str = field(default="", compare=False)
 
     @property
     def tiles(self) -> int:
@@ -129,7 +127,6 @@ class RowProgram(Kernel):
     width: int
     vectors: int
     steps: tuple[Step, ...]
-    name: str = field(default="", compare=False)
 
     @property
     def flops(self) -> int:
@@ -157,7 +154,6 @@ class Attention(Kernel):
     groups: int  # sets of whole heads in whole vectors, the units in which threads share the derivative
     group_vectors: int
     backward: bool
-    name: str = field(default="", compare=False)
 
     @property
     def kind(self) -> str:
@@ -187,7 +183,6 @@ class Loss(Kernel):
 
     vocab: int
     ld: int
-    name: str = field(default="", compare=False)
 
     @property
     def flops(self) -> int:
@@ -207,7 +202,6 @@ class Zero(Kernel):
     """Clears rows of `ld` floats."""
 
     ld: int
-    name: str = field(default="", compare=False)
 
     @property
     def flops(self) -> int:
@@ -263,5 +257,14 @@ def attention(heads: int, head_dim: int, width: int, target: Target, backward: b
         vectors = -(-scores // groups) * score_vectors
         prob_heads, groups = scores * lanes // 4, -(-scores // -(-scores // groups))
     return Attention(
-        f"kernels/{template}.c.j2", f"causal_{template}", heads, head_dim, width, quads, prob_heads, groups, vectors, backward
+        f"kernels/{template}.c.j2",
+        f"causal_{template}",
+        heads,
+        head_dim,
+        width,
+        quads,
+        prob_heads,
+        groups,
+        vectors,
+        backward,
     )

@@ -8,7 +8,7 @@ of 1e-3 where the other way leaves 2e-5, far below what five turns miss of ortho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eegen.kernels import Kernel, Outer, Product
@@ -34,7 +34,6 @@ class NewtonSchulz(Kernel):
     tall: bool
     square: Outer  # A = XᵀX
     times: Product  # rows times a [side][side] matrix
-    name: str = field(default="", compare=False)
 
     @property
     def turns(self) -> int:

@@ -6,6 +6,8 @@ The plan is what the templates print. It knows shapes, lanes and row domains, bu
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TypeVar, cast
 
 from eegen import tree
 from eegen.autodiff import backward
@@ -18,13 +20,15 @@ from eegen.ops import OPS
 from eegen.optimizers import OPTIMIZERS, Optimizer
 from eegen.targets import TARGETS, Target, Tile, with_vectors
 
+K = TypeVar("K", bound=Kernel)
+
 
 def up(n: int, unit: int) -> int:
     return -(-n // unit) * unit
 
 
 def apart(width: int) -> int:
-    """The stride of rows of that width: 512 bytes and its multiples would put a panel of columns into few sets of L1."""
+    """The stride of rows of that width: multiples of 512 bytes would put a panel of columns into few sets of L1."""
     return width + 16 if width % 128 == 0 else width
 
 
@@ -44,7 +48,7 @@ def outer_shape(m: int, vectors: int) -> str:
 
 @dataclass(frozen=True)
 class Parameter:
-    """Where one parameter lives: `rows` x `cols` floats, `ld` apart, at `offset`; both sides are padded to whole vectors.
+    """Where one parameter lives: `rows` x `cols` floats, `ld` apart, at `offset`, both sides padded to vectors.
 
     `flipped`: the main copy (and its gradient and moments) is [in][out], not [out][in].
     `twin`: offset of the other copy, among the twins, or -1. `segment`: padded length of one stacked part.
@@ -160,9 +164,8 @@ class Plan:
     @property
     def scratch(self) -> int:
         """Floats that a product needs to turn a few rows of its operand round (SME)."""
-        if not self.target.svl_bits:
-            return 0
-        return max(self.target.panel_floats(k.k, k.n) for k in self.kernels if isinstance(k, Product)) if self.matmul_weights else 0
+        products = (k for k in self.kernels if isinstance(k, Product))
+        return max((self.target.panel_floats(k.k, k.n) for k in products), default=0)
 
     @property
     def slack(self) -> int:
@@ -276,7 +279,20 @@ class Planner:
             hidden = bool(self.plan.optimizer.matrix) and value.attrs["role"] == "hidden" and len(value.shape) == 2
             fused = matrix and len(terms) == 1 and terms[0].op == "outer" and not hidden
             parameter = Parameter(
-                value.label, value.shape, parts, value.attrs["init"], rows, cols, ld, twin_ld, offset, flipped, twin if matrix else -1, segment, fused, hidden
+                value.label,
+                value.shape,
+                parts,
+                value.attrs["init"],
+                rows,
+                cols,
+                ld,
+                twin_ld,
+                offset,
+                flipped,
+                twin if matrix else -1,
+                segment,
+                fused,
+                hidden,
             )
             offset += up(rows * ld, 16)
             twin += up(cols * twin_ld, 16)
@@ -316,7 +332,7 @@ class Planner:
         self.plan.buffers.setdefault(name, Buffer(name, domain, ld))
         return Arg("rows", name)
 
-    def kernel(self, kernel: Kernel) -> Kernel:
+    def kernel(self, kernel: K) -> K:
         """The one printed for it: an equal kernel that exists, or this one with a name of its own."""
         if kernel not in self.kernels:
             taken = {k.name for k in self.kernels.values()}
@@ -325,10 +341,12 @@ class Planner:
                 number += 1
                 name = f"{kernel.stem}_{number}"
             self.kernels[kernel] = replace(kernel, name=name)
-        return self.kernels[kernel]
+        return cast(K, self.kernels[kernel])
 
     def call(self, kernel: Kernel, args: list[Arg], domain: str, writes: list[str], **flags: bool) -> None:
-        names = [a.name if a.space == "rows" else "weight " + a.name for a in args if a.space in ("rows", "weight", "twin")]
+        names = [
+            a.name if a.space == "rows" else "weight " + a.name for a in args if a.space in ("rows", "weight", "twin")
+        ]
         reads = tuple(n for n in names if n not in writes)
         self.calls.append(Call(self.kernel(kernel), tuple(args), domain, reads, tuple(writes), **flags))
 
@@ -397,7 +415,7 @@ class Planner:
         x, weight = value.inputs
         parameter = self.storage[weight]
         steps, extra = [], []
-        for i, (before, link) in enumerate(zip(chain, chain[1:], strict=False)):
+        for i, (before, link) in enumerate(pairwise(chain)):
             others = [v for v in link.inputs if v is not before]
             operand, args = self.operand(others[0], last.domain) if others else (None, [])
             # The accumulator is the first source unless the op takes it second.

@@ -53,16 +53,20 @@ def environment() -> jinja2.Environment:
 def render(plan: Plan, template: str = "program.c.j2", **more: Any) -> str:
     """The C source of a plan."""
     header = arena.header_dtype(len(plan.slots), len(plan.kernels))
-    text = environment().get_template(template).render(
-        plan=plan,
-        target=plan.target,
-        model=plan.build.model,
-        profile=plan.build.profile,
-        fields=arena.FIELDS,
-        arrays=arena.ARRAYS,
-        max_threads=arena.MAX_THREADS,
-        header_bytes=-(-header.itemsize // 64) * 64,
-        **more,
+    text = (
+        environment()
+        .get_template(template)
+        .render(
+            plan=plan,
+            target=plan.target,
+            model=plan.build.model,
+            profile=plan.build.profile,
+            fields=arena.FIELDS,
+            arrays=arena.ARRAYS,
+            max_threads=arena.MAX_THREADS,
+            header_bytes=-(-header.itemsize // 64) * 64,
+            **more,
+        )
     )
     return squeeze(text)
 

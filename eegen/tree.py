@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eegen.graph import Value
@@ -22,7 +22,6 @@ class Parents(Kernel):
     ld: int  # of the table
     out: int  # floats of a row of the result
     backward: bool
-    name: str = field(default="", compare=False)
 
     @property
     def flops(self) -> int:
@@ -47,7 +46,6 @@ class Sparse(Kernel):
     ld: int
     most: int
     backward: bool
-    name: str = field(default="", compare=False)
 
     @property
     def flops(self) -> int:
@@ -75,7 +73,6 @@ class SparseOuter(Kernel):
     ld: int
     most: int
     vectors: int
-    name: str = field(default="", compare=False)
 
     @property
     def flops(self) -> int:
@@ -102,7 +99,6 @@ class Recurrence(Kernel):
     each: Kernel
     u: Operand | None = None
     backward: bool = False
-    name: str = field(default="", compare=False)
 
     @property
     def chosen(self) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
-NARROW_TWIN = 0.2  # what a low tile costs in a gradient: its piece of a line of the weights' other copy is small (measured)
+NARROW_TWIN = (
+    0.2  # what a gradient's tile of one row costs, for the small pieces it writes of the other copy (measured)
+)
 Choice = tuple[int, int, int]
 """Rows, vectors and unroll factor: what a tile is when it is measured, not modelled."""
 
@@ -144,6 +146,10 @@ class Target:
                 found += [(total * (1 + 0.04 * i), (rows, wide, u)) for i, u in enumerate(unrolls) if u]
         cheapest = min(found)[0]
         return [choice for total, choice in sorted(found) if total < min(2 * cheapest, inf)]
+
+    def panel_floats(self, k: int, columns: int) -> int:
+        """Scratch that a product of inner size `k` needs for each thread."""
+        return 0
 
     def chains(self, rows: int, vectors: int) -> int:
         """Independent sums for each accumulator of a tile too small to hide the latency of an FMA."""
