@@ -28,8 +28,8 @@ CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
-    ("pytest", "-m", "not slow"),
-    ("pytest", "-m", "slow"),
+    ("pytest", "-n", "auto", "-m", "not slow"),
+    ("pytest", "-n", "auto", "-m", "slow"),
 )
 NO_TESTS_COLLECTED = 5  # pytest's exit code
 
