@@ -383,14 +383,6 @@ static float normal(uint64_t *state)
     return __builtin_sqrtf(-2.0f * (float)natural_log(u)) * (float)cosine(angle);
 }
 
-static double power(double x, int64_t n)
-{
-    double y = 1.0;
-    for (; n; n >>= 1, x *= x)
-        if (n & 1) y *= x;
-    return y;
-}
-
 /* Tiny numbers count as zero while the kernels run: the moments of a weight that gets no gradient shrink for ever, and
    arithmetic on what is too small for a normal number is very slow. Gives what to hand to restore_numbers. */
 static uint64_t flush_tiny_numbers(void)
@@ -466,6 +458,14 @@ static void wait_for_all(eegen *s)
 #endif
         if (spins > patience && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
+}
+
+static double power(double x, int64_t n)
+{
+    double y = 1.0;
+    for (; n; n >>= 1, x *= x)
+        if (n & 1) y *= x;
+    return y;
 }
 
 /* What Adam needs in step t: rate = lr sqrt(1 - beta2^t) / (1 - beta1^t), eps times sqrt(1 - beta2^t). */
