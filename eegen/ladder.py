@@ -144,9 +144,10 @@ def header() -> str:
 
 def row(number: int, r: Result) -> str:
     figures = f"{r.params:>10,}{r.train:>10.4f}{r.val:>12.4f}{r.seconds:>9.2f}"
+    above = header() + "\n" if number == 1 else ""
     if wide():
-        return f"{number} {r.name:{NAME}}{r.adds:{ADDS}}{figures}"
-    return f"{number} {r.name:{NAME}}{figures}\n    {r.adds}"
+        return f"{above}{number} {r.name:{NAME}}{r.adds:{ADDS}}{figures}"
+    return f"{above}{number} {r.name:{NAME}}{figures}\n    {r.adds}"
 
 
 def wide() -> bool:
@@ -162,12 +163,12 @@ def summary(ladder: Ladder) -> str:
 
 
 def chart(results: Sequence[Result], columns: int | None = None) -> str:
-    """A line a step: the loss it came down to, ● on the documents held out and ○ on those it was trained on."""
+    """A line a step: the loss it came down to, ● on the documents held out, the number beside it, ○ on the others."""
     columns = columns or shutil.get_terminal_size().columns
     losses = [loss for r in results for loss in (r.train, r.val)]
     low, high = min(losses), max(losses)
-    width = max(20, min(columns, 110) - NAME - 12)
-    lines = [f"{'loss a character':{NAME + 2}}{low:<{width - 6}.2f}{high:>6.2f}   ● validation  ○ training"]
+    width = max(20, min(columns, 110) - NAME - 16)
+    lines = [f"{'loss a character':{NAME + 2}}{low:<{width - 6}.2f}{high:>6.2f}  ● validation"]
 
     def at(loss: float) -> int:
         return round((loss - low) / ((high - low) or 1) * (width - 1))
@@ -177,6 +178,7 @@ def chart(results: Sequence[Result], columns: int | None = None) -> str:
         line[at(r.train)] = "○"
         line[at(r.val)] = "●"
         lines.append(f"{number} {r.name:{NAME}}{''.join(line[:width])}  {r.val:.4f}")
+    lines.append(f"{'':{NAME + 2}}{'○ training':>{width}}")
     return "\n".join(lines)
 
 
