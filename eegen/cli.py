@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +35,11 @@ CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", show_default=Fal
 
 DATASET: Group = {"data": DATA}
 LADDER: Group = {"data": DATA, "seed": TRAIN["seed"]}
+TUNE: Group = {
+    "data": DATA,
+    "batch": TRAIN["batch"],
+    "time": replace(TRAIN["time"], help="For how long, about. [default: 60]"),
+}
 BUILD: Group = {"data": DATA, "optimizer": TRAIN["optimizer"]}
 
 
@@ -104,7 +109,7 @@ def build(
     from eegen.builder import build_into
     from eegen.data import load_documents, vocabulary
 
-    chars = vocabulary(load_documents(more.pop("data", None)))
+    chars = vocabulary(load_documents(more.get("data")))
     made = build_into(out, configuration(model, chars), chars, **target_of(target), **more, standalone=standalone)
     if json:
         return show_json(made.as_dict())
@@ -298,6 +303,41 @@ def ladder(
     print(f"\n{six.chart(climbed.results)}\n\n{six.summary(climbed)}")
     if plot:
         print(f"chart in {plot}")
+
+
+@app.command()
+@takes(MODEL, TARGET, TUNE)
+def tune(
+    model: Given,
+    target: Given,
+    how: Given,
+    reset: Annotated[bool, typer.Option("--reset", metavar="", help="Forget all tiles found so far.")] = False,
+    json: Json = False,
+) -> None:
+    """Find the fastest register tiles of a model on this machine; later builds use them."""
+    from eegen import tune as tuner
+    from eegen import tuned
+    from eegen.data import load_documents, vocabulary
+
+    if reset:
+        gone = tuned.forget()
+        return show_json({"forgotten": len(gone)}) if json else print(f"forgot {len(gone)} files of measured tiles")
+    documents = load_documents(how.get("data"))
+    chars = vocabulary(documents)
+    outcome = tuner.tune(
+        configuration(model, chars),
+        documents,
+        chars,
+        checked_options(how),
+        say=lambda what: print(what, file=sys.stderr),
+        **target_of(target),
+    )
+    if json:
+        show_json(outcome.as_dict())
+    else:
+        tuner.show(outcome)
+    if outcome.interrupted:
+        raise typer.Exit(130)
 
 
 @app.command()

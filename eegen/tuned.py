@@ -37,10 +37,10 @@ def cpu_model() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return platform.processor() or platform.machine()
-    first = dict(
-        (key.strip(), value.strip())
+    first = {
+        key.strip(): value.strip()
         for key, _, value in (line.partition(":") for line in text.split("\n\n")[0].splitlines())
-    )
+    }
     return ", ".join(first[name] for name in named if name in first) or platform.machine()
 
 
