@@ -10,16 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegen.compile import compile_model, pick_target
+from eegen.compile import Compiled, build_command, compile_model, pick_target
 from eegen.config import ModelConfig
-from eegen.errors import EegenFailure
-from eegen.targets import runs_here
-from eegen.toolchain import find_qemu
+from eegen.errors import EegenError, EegenFailure
+from eegen.targets import best_target, runs_here
+from eegen.toolchain import emulator
 
 if TYPE_CHECKING:
     from eegen.toolchain import Kind
-
-KIND_NAMES = {"library": "library", "object": "object", "program": "program"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ def build_into(
     cc: str | None = None,
     optimizer: str = "adam",
     standalone: bool = False,
+    data: Path | None = None,
 ) -> Made:
     """Write the C and its library into `folder`: a program with `standalone`, an object where neither could run."""
     foreign = runs_here(pick_target(target))
@@ -69,42 +68,34 @@ def build_into(
         lines=made.source_path.read_text(encoding="utf-8").count("\n"),
         seconds=made.seconds,
         cached=made.cached,
-        kind=KIND_NAMES[kind],
+        kind=kind,
         source=str(source),
         binary=str(binary),
         compiler=made.command[0],
         foreign=foreign,
-        next=_next(config, name, kind, foreign, binary),
+        next=_next(compiled, kind, foreign, binary, data),
     )
 
 
-def _next(config: ModelConfig, target: str, kind: str, foreign: str | None, binary: Path) -> str:
+def _next(compiled: Compiled, kind: str, foreign: str | None, binary: Path, data: Path | None) -> str:
     """A command to try with what was made."""
+    target = compiled.plan.target
+    more = ["--data", str(data)] if data else []
     if kind == "program":
-        program = shlex.quote(str(binary if binary.is_absolute() else Path(os.curdir) / binary))
-        program = program if "/" in program else f"./{program}"
-        qemu = find_qemu("aarch64") if foreign and target in ("neon", "sme2") else None
-        emulator = (
-            f"{qemu} -cpu max{',sme=on,sme-default-vector-length=64' if target == 'sme2' else ''} " if qemu else ""
-        )
-        return f"{emulator}{program} --steps 1000"
-    words = model_flags(config)
+        program = str(binary) if binary.parent != Path() else f"./{binary}"
+        try:
+            return shlex.join([*emulator(target), program, *more, "--steps", "20" if foreign else "1000"])
+        except EegenError:
+            return shlex.join([program, *more, "--steps", "1000"])
+    words = shlex.split(build_command(compiled.plan.build))
     if foreign:
-        return shlex.join(["eegen", "train", *words, "--target", target, "--emulate", "--steps", "20"])
-    return shlex.join(["eegen", "train", *words])
-
-
-def model_flags(config: ModelConfig) -> list[str]:
-    """The command line's words for a configuration, what it leaves to the defaults left out."""
-    from eegen.config import default_config, flag
-
-    default = default_config(config.model)
-    words = [] if config.model == "gpt" else ["--model", config.model]
-    for name, value in config.as_dict().items():
-        standard = 4 * config.d_model if name == "d_ff" else getattr(default, name)
-        if name not in ("model", "vocab_size") and value != standard:
-            words += [flag(name)] if value is True else [flag(name), str(value)]
-    return words
+        words[1:2] = ["train", "--emulate", "--steps", "20"] if target.machine == "aarch64" else ["inspect"]
+    else:
+        words[1] = "train"
+        if target == best_target():
+            at = words.index("--target")
+            del words[at : at + 2]
+    return shlex.join([*words, *more])
 
 
 def copy_whole(source: Path, target: Path) -> None:
