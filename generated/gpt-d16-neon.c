@@ -4502,7 +4502,9 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
 /* ==== 17 clear ===================================================================================================== */
 
 /* Zeros: [rows][16]. */
-KERNEL void clear(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear(float *p, int64_t lo, int64_t hi)
+{
+#pragma GCC unroll 8
     for (int64_t i = lo * 16; i < hi * 16; i += 4) v_store(p + i, v_zero());
 }
 
@@ -5077,7 +5079,9 @@ KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float 
 /* ==== 21 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][48]. */
-KERNEL void clear_2(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
+{
+#pragma GCC unroll 8
     for (int64_t i = lo * 48; i < hi * 48; i += 4) v_store(p + i, v_zero());
 }
 

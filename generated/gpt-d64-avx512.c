@@ -3716,7 +3716,9 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
 /* ==== 17 clear ===================================================================================================== */
 
 /* Zeros: [rows][64]. */
-KERNEL void clear(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear(float *p, int64_t lo, int64_t hi)
+{
+#pragma GCC unroll 8
     for (int64_t i = lo * 64; i < hi * 64; i += 16) v_store(p + i, v_zero());
 }
 
@@ -4238,7 +4240,9 @@ KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float 
 /* ==== 21 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][192]. */
-KERNEL void clear_2(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
+{
+#pragma GCC unroll 8
     for (int64_t i = lo * 192; i < hi * 192; i += 16) v_store(p + i, v_zero());
 }
 

@@ -4090,7 +4090,9 @@ STREAMING KERNEL void w1_backward(const float *restrict a, const float *restrict
 /* ==== 17 clear ===================================================================================================== */
 
 /* Zeros: [rows][64]. */
-KERNEL void clear(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear(float *p, int64_t lo, int64_t hi)
+{
+#pragma GCC unroll 8
     for (int64_t i = lo * 64; i < hi * 64; i += 4) v_store(p + i, v_zero());
 }
 
@@ -4585,7 +4587,9 @@ STREAMING KERNEL void wo_gradient(const float *restrict a, const float *restrict
 /* ==== 21 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][192]. */
-KERNEL void clear_2(float *p, int64_t lo, int64_t hi) {
+KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
+{
+#pragma GCC unroll 8
     for (int64_t i = lo * 192; i < hi * 192; i += 4) v_store(p + i, v_zero());
 }
 
