@@ -5036,14 +5036,15 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
             index_of(s, s->at_pair_position), gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
-/* Rows [lo, hi) of a matrix into its other copy, four at a time. */
+/* Rows [lo, hi) of a matrix into its other copy, four at a time, a line of each: few rows of the copy are open at once. */
 static void turn(const float *w, float *twin, int64_t cols, int64_t ld, int64_t twin_ld, int64_t lo, int64_t hi)
 {
-    for (int64_t r = lo; r < hi; r += 4)
-        for (int64_t c = 0; c < cols; c += 16) {
-            const float *x = w + r * ld + c;
-            v_store_turned(twin + c * twin_ld + r, twin_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
-        }
+    for (int64_t left = 0; left < cols; left += 16)
+        for (int64_t r = lo; r < hi; r += 4)
+            for (int64_t c = left; c < left + 16 && c < cols; c += 16) {
+                const float *x = w + r * ld + c;
+                v_store_turned(twin + c * twin_ld + r, twin_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
+            }
 }
 
 /* The other copy of every matrix, as a host may have changed the weights. */
