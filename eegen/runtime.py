@@ -155,9 +155,7 @@ class Session:
 
     def _views(self, number: int) -> dict[str, Array]:
         region = self._region(number)
-        return {
-            name: view for p in self.plan.parameters for name, view in parameter_views(p, region)
-        }
+        return {name: view for p in self.plan.parameters for name, view in parameter_views(p, region)}
 
     @property
     def parameters(self) -> dict[str, Array]:
