@@ -152,7 +152,7 @@ def test_two_threads_give_the_same_bytes_every_time(optimizer: str, open_session
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resumed_run_ends_with_the_same_bytes(optimizer: str, tmp_path: Path) -> None:
     """The checkpoint keeps the optimizer, its numbers and all that it remembers of each weight."""
-    numbers = {name: ODD[name] for name in OPTIMIZERS[optimizer].options}
+    numbers: dict[str, Any] = {name: ODD[name] for name in OPTIMIZERS[optimizer].options}
     ends = []
     for stop in (40, 15):
         model = Model(data=NAMES[:50], optimizer=optimizer)
@@ -214,4 +214,5 @@ def test_a_model_that_is_not_trained_has_no_optimizer() -> None:
 def test_defaults_are_those_of_the_rules(open_session: Open) -> None:
     session = open_session(NATIVE[0], RNN.config, RNN.documents, RNN.chars)
     default = How(1, 0.0)
-    assert default == replace(default, **{name: float(session.header[name]) for name in NUMBERS})
+    said: dict[str, Any] = {name: float(session.header[name]) for name in NUMBERS}
+    assert default == replace(default, **said)
