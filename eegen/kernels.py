@@ -105,6 +105,11 @@ class Outer(Kernel):
         return -(-self.m // self.tile.rows)
 
     @property
+    def exchange(self) -> int:
+        """Rows from which threads exchange sums (m x n) rather than rows (m / 2 + n): measured with two threads."""
+        return 4 * self.m * self.n // (self.m + 2 * self.n)
+
+    @property
     def shape(self) -> str:
         return f"[{self.m}][rows] x [rows][{self.n}]"
 
@@ -161,7 +166,7 @@ class Attention(Kernel):
 
     @property
     def flops(self) -> int:
-        return 4 * self.heads * self.head_dim
+        return (8 if self.backward else 4) * self.heads * self.head_dim
 
     @property
     def shape(self) -> str:

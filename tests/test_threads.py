@@ -10,6 +10,7 @@ import pytest
 from machines import Machine
 
 from eegen.config import model_config
+from eegen.kernels import Outer
 from eegen.runtime import Session
 
 MODELS = [
@@ -88,6 +89,21 @@ def test_more_threads_than_processors_finish(
     finally:
         os.sched_setaffinity(0, before)
     assert len(losses) == STEPS
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_weight_gradients_of_many_rows_are_summed_by_rows(
+    threads: int, open_session: Callable[..., Session], names: list[str], letters: str
+) -> None:
+    config = model_config(d_model=16, vocab_size=len(letters) + 1)
+    losses = []
+    for n in (1, threads, threads):
+        session = open_session(native(), config, names, letters, batch=200, threads=n)
+        assert all(kernel.exchange < 400 for kernel in session.plan.kernels if isinstance(kernel, Outer))
+        losses.append(session.train(np.full(STEPS, 0.003, np.float32)))
+        assert session.header["rows"] > 500
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert losses[1].tobytes() == losses[2].tobytes()
 
 
 def test_more_threads_than_rows_finish(open_session: Callable[..., Session]) -> None:
