@@ -404,6 +404,7 @@ static span share(span all, int64_t thread, int64_t threads)
 }
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
 #define SHARE(n) PART(0, n, 1)
+#define SHARE_OF(who, n) (int64_t)(n) * (who) / threads, (int64_t)(n) * ((who) + 1) / threads
 
 /* A barrier of spinning threads. One that has spun for a few microseconds gives up the processor: where there are fewer
    processors than threads, nobody else could arrive. */
@@ -2953,13 +2954,14 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
     }
 }
 
-/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
-KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
+   G holds some already. */
+KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        lm_head_gradient_part(a + from * 32, b + from * 64, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        lm_head_gradient_part(a + from * 32, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
     }
 }
 
@@ -3442,13 +3444,14 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
     }
 }
 
-/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
-KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
+   G holds some already. */
+KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        w2_gradient_part(a + from * 64, b + from * 272, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        w2_gradient_part(a + from * 64, b + from * 272, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
     }
 }
 
@@ -4227,13 +4230,14 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
     }
 }
 
-/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
-KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
+   G holds some already. */
+KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        wo_gradient_part(a + from * 64, b + from * 64, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        wo_gradient_part(a + from * 64, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
     }
 }
 
@@ -4248,7 +4252,7 @@ KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
 
 /* ==== 22 causal_attention_grad ===================================================================================== */
 
-/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. */
+/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. */
 /* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=, the columns of head groups g_lo to g_hi of 1. */
 static inline void causal_attention_grad_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
 {
@@ -4758,13 +4762,14 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
     }
 }
 
-/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. */
-KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+/* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
+   G holds some already. */
+KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        wqkv_gradient_part(a + from * 64, b + from * 192, g, to - from, lo, hi, i > 0, i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        wqkv_gradient_part(a + from * 64, b + from * 192, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
     }
 }
 
@@ -5002,16 +5007,40 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const all_v = v_of(s);
     lm_head_backward(logits, weights + W_lm_head, d_x, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
-    lm_head_gradient(logits, x, gradients + W_lm_head, rows.hi, SHARE(3), how, weights + W_lm_head, twins + T_lm_head,
-            all_m + W_lm_head, all_v + W_lm_head);
+    {
+        const int64_t turns = rows.hi > 51 ? threads : 1;
+        const span part = turns > 1 ? my_rows : rows;
+        for (int64_t turn = turns - 1; turn >= 0; turn--) {
+            lm_head_gradient(logits + part.lo * 32, x + part.lo * 64, gradients + W_lm_head, part.hi - part.lo,
+                SHARE_OF((thread + turn) % threads, 3), turn + 1 < turns, turn ? 0 : how, weights + W_lm_head,
+                        twins + T_lm_head, all_m + W_lm_head, all_v + W_lm_head);
+            if (turn) wait_for_all(s);
+        }
+    }
     w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
     if (threads > 1) wait_for_all(s);
-    w2_gradient(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE(8), how, weights + W_layers_0_w2,
-            twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
+    {
+        const int64_t turns = rows.hi > 113 ? threads : 1;
+        const span part = turns > 1 ? my_rows : rows;
+        for (int64_t turn = turns - 1; turn >= 0; turn--) {
+            w2_gradient(d_x + part.lo * 64, h + part.lo * 272, gradients + W_layers_0_w2, part.hi - part.lo,
+                SHARE_OF((thread + turn) % threads, 8), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w2,
+                        twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
+            if (turn) wait_for_all(s);
+        }
+    }
     w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
-    w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(8), how, weights + W_layers_0_w1,
-            twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
+    {
+        const int64_t turns = rows.hi > 113 ? threads : 1;
+        const span part = turns > 1 ? my_rows : rows;
+        for (int64_t turn = turns - 1; turn >= 0; turn--) {
+            w2_gradient(rms2 + part.lo * 64, d_linear + part.lo * 272, gradients + W_layers_0_w1, part.hi - part.lo,
+                SHARE_OF((thread + turn) % threads, 8), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w1,
+                        twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
+            if (turn) wait_for_all(s);
+        }
+    }
     clear(collect, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
     if (thread == 0) rows_rms_grad_to_collect(rows.lo, rows.hi, d_rms, r, d_x, d_r, collect,
@@ -5019,8 +5048,16 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     if (threads > 1) wait_for_all(s);
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
-    wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(6), how, weights + W_layers_0_wo,
-            twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
+    {
+        const int64_t turns = rows.hi > 85 ? threads : 1;
+        const span part = turns > 1 ? my_rows : rows;
+        for (int64_t turn = turns - 1; turn >= 0; turn--) {
+            wo_gradient(d_r + part.lo * 64, a + part.lo * 64, gradients + W_layers_0_wo, part.hi - part.lo,
+                SHARE_OF((thread + turn) % threads, 6), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wo,
+                        twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
+            if (turn) wait_for_all(s);
+        }
+    }
     clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
     causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
@@ -5028,8 +5065,16 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     if (threads > 1) wait_for_all(s);
     wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
-    wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(8), how, weights + W_layers_0_wqkv,
-            twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
+    {
+        const int64_t turns = pairs.hi > 109 ? threads : 1;
+        const span part = turns > 1 ? my_pairs : pairs;
+        for (int64_t turn = turns - 1; turn >= 0; turn--) {
+            wqkv_gradient(rms + part.lo * 64, d_qkv + part.lo * 192, gradients + W_layers_0_wqkv, part.hi - part.lo,
+                SHARE_OF((thread + turn) % threads, 8), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wqkv,
+                        twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
+            if (turn) wait_for_all(s);
+        }
+    }
     if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
     if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
     if (thread == 0) rows_rms_grad_to_lookup_grad(pairs.lo, pairs.hi, d_rms2, e, collect, add, gradients + W_pos_emb,

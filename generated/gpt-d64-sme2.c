@@ -435,6 +435,7 @@ static span share(span all, int64_t thread, int64_t threads)
 }
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
 #define SHARE(n) PART(0, n, 1)
+#define SHARE_OF(who, n) (int64_t)(n) * (who) / threads, (int64_t)(n) * ((who) + 1) / threads
 
 /* A barrier of spinning threads. One that has spun for a few microseconds gives up the processor: where there are fewer
    processors than threads, nobody else could arrive. */
@@ -4595,7 +4596,7 @@ KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
 
 /* ==== 22 causal_attention_grad ===================================================================================== */
 
-/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. */
+/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. */
 /* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=, the columns of head groups g_lo to g_hi of 2. */
 static inline void causal_attention_grad_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
 {
