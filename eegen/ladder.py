@@ -88,9 +88,9 @@ def steps() -> list[Step]:
         ),
         Step(
             f"GPT, the recipe {FINAL}",
-            "twice the width and layers, relu², tuned rates",
+            "twice the width and layers, relu², Muon",
             {**recipe.model, "optimizer": recipe.train.get("optimizer", "adam")},
-            {**last, "steps": 10000},
+            {**last, "steps": 2200},
         ),
     ]
 
