@@ -6014,7 +6014,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     lm_head_backward(logits, twins + T_lm_head, d_x, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = rows.hi > 24 ? threads : 1;
+        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_rows : rows;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             lm_head_gradient(x + part.lo * 16, logits + part.lo * 28, gradients + W_lm_head, part.hi - part.lo,
@@ -6026,7 +6026,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = rows.hi > 28 ? threads : 1;
+        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_rows : rows;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             w2_gradient(d_x + part.lo * 16, h + part.lo * 64, gradients + W_layers_0_w2, part.hi - part.lo,
@@ -6038,7 +6038,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = rows.hi > 28 ? threads : 1;
+        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_rows : rows;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             w2_gradient(rms2 + part.lo * 16, d_linear + part.lo * 64, gradients + W_layers_0_w1, part.hi - part.lo,
@@ -6055,7 +6055,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = rows.hi > 21 ? threads : 1;
+        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_rows : rows;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             wo_gradient(d_r + part.lo * 16, a + part.lo * 16, gradients + W_layers_0_wo, part.hi - part.lo,
@@ -6072,7 +6072,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = pairs.hi > 27 ? threads : 1;
+        const int64_t turns = pairs.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_pairs : pairs;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             wqkv_gradient(rms + part.lo * 16, d_qkv + part.lo * 48, gradients + W_layers_0_wqkv, part.hi - part.lo,

@@ -5008,7 +5008,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     lm_head_backward(logits, weights + W_lm_head, d_x, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = rows.hi > 51 ? threads : 1;
+        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_rows : rows;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             lm_head_gradient(logits + part.lo * 32, x + part.lo * 64, gradients + W_lm_head, part.hi - part.lo,
@@ -5020,7 +5020,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = rows.hi > 113 ? threads : 1;
+        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_rows : rows;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             w2_gradient(d_x + part.lo * 64, h + part.lo * 272, gradients + W_layers_0_w2, part.hi - part.lo,
@@ -5032,7 +5032,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = rows.hi > 113 ? threads : 1;
+        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_rows : rows;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             w2_gradient(rms2 + part.lo * 64, d_linear + part.lo * 272, gradients + W_layers_0_w1, part.hi - part.lo,
@@ -5049,7 +5049,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = rows.hi > 85 ? threads : 1;
+        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_rows : rows;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             wo_gradient(d_r + part.lo * 64, a + part.lo * 64, gradients + W_layers_0_wo, part.hi - part.lo,
@@ -5066,7 +5066,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
     {
-        const int64_t turns = pairs.hi > 109 ? threads : 1;
+        const int64_t turns = pairs.hi > 160 * (threads - 1) ? threads : 1;
         const span part = turns > 1 ? my_pairs : pairs;
         for (int64_t turn = turns - 1; turn >= 0; turn--) {
             wqkv_gradient(rms + part.lo * 64, d_qkv + part.lo * 192, gradients + W_layers_0_wqkv, part.hi - part.lo,
