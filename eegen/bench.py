@@ -447,7 +447,8 @@ def show_kernels(result: Result) -> None:
         speed = f"{k.gflops:7.0f}  {k.fraction_of_peak:7.2f}" if k.flops else f"{'':7}  {'':7}"
         print(f"{k.name:<{wide}}  {k.us:7.2f}  {speed}  {bar(k.us / most)}")
     print(f"{'all kernels':<{wide}}  {total:7.2f}")
-    print("A row sum, a copy or an optimizer's update is not counted as FLOPs of products.")
+    if result.fused:
+        print("The update inside a gradient is not counted as FLOPs, so those kernels look slower than they are.")
 
 
 def bar(part: float) -> str:

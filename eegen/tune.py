@@ -118,7 +118,7 @@ def tune(
     default = compiled({}, True)
     shapes = shapes_of(default.plan)
     if not any(shape.left for shape in shapes):
-        raise EegenError(f"there is nothing to tune: no tile of {default.plan.build.name} could be another")
+        raise EegenError(f"there is nothing to tune: no tile of {config.title} could be another")
     end = began + (options.time or SECONDS)
     builds = 0
     with interrupts() as interrupted:
