@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eegen import ladder
+from eegen import api, ladder
 from eegen.errors import EegenError
 from eegen.ladder import Ladder, Result, Step
 
@@ -48,7 +48,7 @@ def test_all_steps_learn_from_the_same_documents_and_are_judged_on_others(
     documents: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[frozenset[str], frozenset[str]]] = []
-    evaluate = ladder.Model.evaluate
+    evaluate = api.Model.evaluate
     sides: list[frozenset[str]] = []
 
     def watch(self: Any, data: Any = None) -> float:
@@ -60,7 +60,7 @@ def test_all_steps_learn_from_the_same_documents_and_are_judged_on_others(
             sides.clear()
         return evaluate(self, data)
 
-    monkeypatch.setattr(ladder.Model, "evaluate", watch)
+    monkeypatch.setattr(api.Model, "evaluate", watch)
     climbed = ladder.climb(documents)
     assert len(seen) == len(climbed.results) == 6
     assert len(set(seen)) == 1

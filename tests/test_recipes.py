@@ -24,7 +24,8 @@ def chosen(name: str | None, model: dict[str, Any] | None = None, started: bool 
 
 
 def trained_with(recipe: Recipe, model: dict[str, Any] | None = None, **train: Any) -> dict[str, Any]:
-    return settings(*(lambda m, t: (m, checked_options(t)))(*recipe.with_flags(model or {}, train)))
+    model, train = recipe.with_flags(model or {}, train)
+    return settings(model, checked_options(train))
 
 
 @pytest.mark.parametrize("name", NAMES)
