@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machines import missing
 
 from eegen import __version__, checkpoint, cli
 from eegen.targets import TARGETS, best_target, runs_here
@@ -192,9 +193,10 @@ def test_inspect_finds_the_instructions_that_the_targets_are_made_for(run: Run) 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not find_qemu("aarch64"), reason="no QEMU")
 @pytest.mark.parametrize("target", [["--target", "neon"], ["--sme2"]])
 def test_an_emulated_target_trains_with_the_same_output(run: Run, target: list[str]) -> None:
+    if not find_qemu("aarch64"):
+        missing("there is no QEMU")
     answer = run("train", *target, "--emulate", "--steps", 4, "--save", "a", "--json").json
     native = run("train", "--steps", 4, "--json").json
     assert list(answer) == list(native)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from machines import NATIVE, Machine
+from machines import NATIVE, Machine, missing
 from test_targets import CASES, LETTERS, MANY, Case
 
 from eegen.compile import placeholder_vocabulary, program_source
@@ -56,7 +56,7 @@ def sanitized(config: BuildConfig) -> Path:
         return build(source, "", target, find_compiler(), "program", config.name + "-sanitized", FLAGS).path
     except EegenError as error:
         if "asan" in str(error) or "ubsan" in str(error):
-            pytest.skip("this compiler has no sanitizers (Debian: libclang-rt-NN-dev)")
+            missing("this compiler has no sanitizers (Debian: libclang-rt-NN-dev)")
         raise
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from machines import Machine
+from machines import Machine, missing
 
 from eegen.compile import compile_model
 from eegen.config import ModelConfig
@@ -152,7 +152,7 @@ def test_compilers_have_nothing_to_warn_of(machine: Machine, tmp_path: Path) -> 
 def test_scalar_c_is_for_any_compiler(tmp_path: Path, data: str) -> None:
     gcc = shutil.which("gcc")
     if gcc is None:
-        pytest.skip("no gcc on this machine")
+        missing("no gcc on this machine")
     source = compile_model(CONFIG, "scalar", kind="program").build.source_path
     flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([gcc, *flags, str(source), "-o", str(tmp_path / "program"), "-lm"], check=True)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from machines import missing
 
 from eegen import cache, toolchain
 from eegen.compilers import Compiler, find_compiler, too_old, zig_wheel
@@ -367,8 +368,9 @@ def test_a_program_runs_here_or_emulated(name: str) -> None:
 
 @has_zig
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="no QEMU")
 def test_a_program_of_zig_for_arm_is_static_and_runs_emulated() -> None:
+    if not shutil.which("qemu-aarch64"):
+        missing("there is no QEMU")
     target = TARGETS["sme2"]
     built = toolchain.build(HELLO, "", target, find_compiler("ziglang"), "program", "m")
     done = subprocess.run([*toolchain.emulator(target), str(built.path)], capture_output=True, text=True, check=True)
