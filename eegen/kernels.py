@@ -106,9 +106,9 @@ class Outer(Kernel):
 
     @property
     def exchange(self) -> int:
-        """Rows from which two threads do better to exchange sums (m x n) than rows (m / 2 + n); few are not worth a wait.
+        """Rows from which two threads do better to exchange sums (m x n) than rows (m / 2 + n).
 
-        Measured at widths of 64 to 256.
+        Few are not worth a wait. Measured at widths of 64 to 256.
         """
         return max(160, 4 * self.m * self.n // (self.m + 2 * self.n))
 
