@@ -25,7 +25,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "n_layers": (1, 16),
     "d_ff": (1, 8192),
     "block_size": (1, 256),
-    "vocab_size": (2, 4096),
+    "vocab_size": (2, 4097),  # characters and the boundary
     "d_state": (1, 1024),
     "top_k": (1, 1024),
     "context": (1, 16),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eegen.errors import EegenError
 from eegen.resources import resource
 
-MAX_VOCABULARY = 4096
+MAX_VOCABULARY = 4097  # characters and the boundary
 """Distinct characters and the boundary token together."""
 
 WHITESPACE = " \t\n\v\f\r"
