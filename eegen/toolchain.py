@@ -115,18 +115,19 @@ def _platform_flags(compiler: Compiler, target: Target) -> list[str]:
 
 
 def _zig_flags(flags: Sequence[str]) -> list[str]:
-    """clang's flags for an instruction set in zig's spelling: -mcpu only, underscores, features behind plus signs."""
+    """clang's flags for an instruction set in zig's spelling: underscores, features behind plus signs, no -march."""
     words = []
     for flag in flags:
         option, _, value = flag.partition("=")
-        if option not in ("-march", "-mcpu"):
+        if option not in ("-march", "-mcpu", "-mtune"):
             words.append(flag)
             continue
         cpu, *features = value.split("+")
         if match := re.fullmatch(r"armv(\d+)(?:\.(\d+))?-a", cpu):
             cpu = "generic"
             features.insert(0, f"v{match[1]}{f'_{match[2]}' if match[2] else ''}a")
-        words.append("-mcpu=" + "+".join(part.replace("-", "_") for part in (cpu, *features)))
+        option = "-mcpu" if option == "-march" else option
+        words.append(f"{option}=" + "+".join(part.replace("-", "_") for part in (cpu, *features)))
     return words
 
 
