@@ -348,11 +348,7 @@ class Model:
             self.compiled.plan,
             self._engine(),
             data,
-            batch=options.batch,
-            seed=options.seed,
-            random=options.order == "random",
-            sharing=options.sharing,
-            threads=options.threads,
+            **options.session,
             chunk=trainer.CHUNK_STEPS,
         )
         session.init()

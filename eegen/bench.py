@@ -240,11 +240,7 @@ def open_session(compiled: Compiled, data: Dataset, options: TrainOptions) -> Se
         compiled.plan,
         Library(compiled.build.path),
         data,
-        batch=options.batch,
-        seed=options.seed,
-        random=options.order == "random",
-        sharing=options.sharing,
-        threads=options.threads,
+        **options.session,
         chunk=STEPS_A_CALL,
     )
     for name in STEP_OPTIONS:

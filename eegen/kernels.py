@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What every kernel has: the template that prints it and the name it wants; see Plan.name."""
+    """What every kernel has: the template that prints it and the name it wants; see Planner.kernel."""
 
     template: str
     stem: str = field(compare=False)
@@ -48,10 +48,6 @@ class Kernel:
     def flops(self) -> int:
         """Of a row, or of whatever unit `about` names."""
         return 0
-
-    @property
-    def title(self) -> str:
-        return str(getattr(self, "name", self.stem)).replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -226,11 +222,10 @@ class Zero(Kernel):
 
 @dataclass(frozen=True)
 class Arg:
-    """One argument of a call: a row buffer, a parameter's copy (`io`, `oi`, `table`), its gradient, an index array."""
+    """One argument of a call: a row buffer, a parameter's main copy or its twin, its gradient, an index array."""
 
     space: str
     name: str
-    copy: str = ""
 
 
 @dataclass

@@ -9,10 +9,9 @@ import numpy as np
 
 from eegen.autodiff import backward
 from eegen.config import ModelConfig
-from eegen.graph import Graph, Value
+from eegen.graph import Value
 from eegen.models import build_graph
 from eegen.ops import OPS
-from eegen.optimizers import OPTIMIZERS, How
 
 Array = np.ndarray
 
@@ -113,14 +112,3 @@ class Oracle:
             for part in parameter.attrs["parts"]:
                 gradients[part.name] = whole[part.start : part.stop]
         return float(known[self.loss]), gradients
-
-
-def adam(
-    step: int, lr: float, w: Array, g: Array, m: Array, v: Array, beta1: float = 0.85, beta2: float = 0.99
-) -> tuple[Array, Array, Array]:
-    """One Adam step (1-based) in float64: the new weights and moments."""
-    w, m, v = OPTIMIZERS["adam"].rule(How(step, lr, beta1, beta2), w, g, m, v)
-    return w, m, v
-
-
-__all__ = ["Graph", "Oracle", "Rows", "adam", "batch_rows"]

@@ -61,6 +61,17 @@ class TrainOptions:
     weight_decay: float = How.weight_decay
     clip: float = How.clip
 
+    @property
+    def session(self) -> dict[str, Any]:
+        """What a session has to know of them when it is opened."""
+        return {
+            "batch": self.batch,
+            "seed": self.seed,
+            "random": self.order == "random",
+            "sharing": self.sharing,
+            "threads": self.threads,
+        }
+
     def __post_init__(self) -> None:
         if self.steps is None and self.time is None:
             object.__setattr__(self, "steps", TRAIN_DEFAULTS["steps"])

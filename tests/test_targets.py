@@ -12,7 +12,8 @@ from machines import ARM, NATIVE, Machine, logits_of, parameters
 
 from eegen.config import ModelConfig
 from eegen.data import load_documents
-from eegen.reference import Oracle, adam, batch_rows
+from eegen.optimizers import How, adam
+from eegen.reference import Oracle, batch_rows
 from eegen.runtime import Session, sample_streams
 
 Open = Callable[..., Session]
@@ -101,7 +102,7 @@ def check_adam(case: Case, session: Session, steps: int = 4) -> None:
         loss, gradients = oracle.loss_and_gradients(rows, weights)
         losses.append(loss)
         for name, g in gradients.items():
-            weights[name], m[name], v[name] = adam(step, lr, weights[name], g, m[name], v[name])
+            weights[name], m[name], v[name] = adam(How(step, lr), weights[name], g, m[name], v[name])
             slack[name] += np.minimum(2 * lr, lr * 2e-5 * np.abs(g).max() / (np.abs(g) + 1e-12)) * (g != 0)
     found = session.train(np.full(steps, lr, np.float32))
     assert found == pytest.approx(losses, rel=1e-5)
