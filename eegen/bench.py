@@ -350,7 +350,7 @@ def summary(
 def kernel_times(plan: Plan, steps: Steps, peak_gflops: float) -> tuple[KernelTime, ...]:
     """Each kernel's time, with the work of all its calls; the slowest first."""
     prefix, pair, _ = steps.mean(0, 3)
-    rows = {"prefix": float(prefix), "pair": float(pair), "groups": float(prefix)}
+    rows = {"prefix": float(prefix), "pair": float(pair)}
     keys = float(np.mean(steps.keys))
     times = steps.median_of_ticks(7, 7 + len(plan.kernels))
     calls = [*plan.forward, *([plan.loss] if plan.loss else []), *plan.backward]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from eegen.targets import Target, Tile
 
@@ -101,14 +102,6 @@ class Outer(Kernel):
         return -(-self.m // self.tile.rows)
 
     @property
-    def exchange(self) -> int:
-        """Rows from which two threads do better to exchange sums (m x n) than rows (m / 2 + n).
-
-        Few are not worth a wait. Measured at widths of 64 to 256.
-        """
-        return max(160, 4 * self.m * self.n // (self.m + 2 * self.n))
-
-    @property
     def shape(self) -> str:
         return f"[{self.m}][rows] x [rows][{self.n}]"
 
@@ -155,8 +148,7 @@ class Attention(Kernel):
     width: int  # floats of q, padded
     quads: bool  # four keys are scored together
     prob_heads: int  # heads that a row of probabilities has room for
-    groups: int  # sets of whole heads in whole vectors, the units in which threads share the derivative
-    group_vectors: int
+    group_vectors: int  # vectors of a group: whole heads in whole vectors
     backward: bool
 
     @property
@@ -221,6 +213,25 @@ class Zero(Kernel):
 
 
 @dataclass(frozen=True)
+class Gather(Kernel):
+    """Adds up the copies of a buffer of sums, one for each thread, of rows of `ld` floats."""
+
+    ld: int
+
+    @property
+    def flops(self) -> int:
+        return self.ld
+
+    @property
+    def shape(self) -> str:
+        return f"[threads][rows][{self.ld}]"
+
+    @property
+    def about(self) -> str:
+        return f"The sum of every thread's copy: {self.shape}. {self.flops} FLOPs a row and thread."
+
+
+@dataclass(frozen=True)
 class Arg:
     """One argument of a call: a row buffer, a parameter's main copy or its twin, its gradient, an index array."""
 
@@ -232,8 +243,9 @@ class Arg:
 class Call:
     """A kernel on its arguments, over the rows of `domain` (pair, prefix) or, for `outer`, tiles of the result.
 
-    `across` says that a thread reads rows that another may have written; `serial` that one thread does it all;
-    `barrier` that all threads must have arrived before it starts.
+    Each thread does its own rows, unless the call is `serial`: then one thread does all. With `whole` it reads all
+    rows, unless it `exchanges`, as threads may, sums over rows of their own. Of the buffer `private` every thread
+    has a copy. `barrier` that all must have arrived before: always, or where rows are too few to exchange sums.
     """
 
     kernel: Kernel
@@ -241,9 +253,11 @@ class Call:
     domain: str
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    across: bool = False
     serial: bool = False
-    barrier: bool = False
+    whole: bool = False
+    exchanges: bool = False
+    private: str = ""
+    barrier: Literal["", "few", "always"] = ""
 
 
 def attention(heads: int, head_dim: int, width: int, target: Target, backward: bool) -> Attention:
@@ -251,14 +265,14 @@ def attention(heads: int, head_dim: int, width: int, target: Target, backward: b
     template = "attention_grad" if backward else "attention"
     lanes = target.lanes
     quads = lanes >= 4 and head_dim % 4 == 0 and (head_dim % lanes == 0 or lanes % head_dim == 0)
-    prob_heads, groups, vectors = heads, heads, 0
+    prob_heads, vectors = heads, 0
     if quads:
         score_vectors = head_dim // 4
         scores = -(-(width // lanes) // score_vectors)
         wanted = 8 if target.lane_broadcast else 4
         groups = -(-scores // min(scores, max(1, wanted // score_vectors)))
         vectors = -(-scores // groups) * score_vectors
-        prob_heads, groups = scores * lanes // 4, -(-scores // -(-scores // groups))
+        prob_heads = scores * lanes // 4
     return Attention(
         f"kernels/{template}.c.j2",
         f"causal_{template}",
@@ -267,7 +281,6 @@ def attention(heads: int, head_dim: int, width: int, target: Target, backward: b
         width,
         quads,
         prob_heads,
-        groups,
         vectors,
         backward,
     )

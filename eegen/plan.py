@@ -7,13 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from eegen import tree
 from eegen.autodiff import backward
 from eegen.config import BuildConfig
 from eegen.graph import Graph, Part, Value
-from eegen.kernels import Arg, Attention, Call, Kernel, Loss, Operand, Outer, Product, RowProgram, Step, Zero, attention
+from eegen.kernels import (
+    Arg,
+    Attention,
+    Call,
+    Gather,
+    Kernel,
+    Loss,
+    Operand,
+    Outer,
+    Product,
+    RowProgram,
+    Step,
+    Zero,
+    attention,
+)
 from eegen.models import build_graph
 from eegen.newton_schulz import Hidden, hidden_matrices
 from eegen.ops import OPS
@@ -84,12 +98,24 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A row buffer: `ld` floats for each row of its domain, kept in `slot` while it lives."""
+    """A row buffer: `ld` floats for each row of its domain, kept in `slot` while it lives.
+
+    `copies`: every thread adds to one of its own, for rows that are not its own.
+    """
 
     name: str
     domain: str
     ld: int
     slot: int = -1
+    copies: bool = False
+
+
+class Slot(NamedTuple):
+    """Memory for row buffers of one shape."""
+
+    domain: str
+    ld: int
+    copies: bool
 
 
 @dataclass
@@ -100,7 +126,7 @@ class Plan:
     target: Target
     parameters: list[Parameter] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
-    slots: list[tuple[str, int]] = field(default_factory=list)  # (domain, ld)
+    slots: list[Slot] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
     forward: list[Call] = field(default_factory=list)
     loss: Call | None = None
@@ -189,6 +215,19 @@ class Plan:
         """The row domains whose ancestors are listed for each prefix row."""
         args = [a.name for c in self.forward for a in c.args if a.name.startswith("ancestors_")]
         return tuple(sorted({name.removeprefix("ancestors_") for name in args}))
+
+    @property
+    def exchange(self) -> int:
+        """Rows from which two threads do better to exchange sums (m x n) than rows (m / 2 + n).
+
+        Few are not worth a wait. Measured at widths of 64 to 256.
+        """
+        outers = [c.kernel for c in self.backward if c.exchanges and isinstance(c.kernel, Outer)]
+        return max([160, *(4 * k.m * k.n // (k.m + 2 * k.n) for k in outers)])
+
+    @property
+    def exchanges(self) -> bool:
+        return any(c.exchanges for c in self.backward)
 
     def tile(self, vectors: int, k: int) -> Tile:
         """The register tile of a product: the one measured on this machine, or the target's own."""
@@ -343,12 +382,24 @@ class Planner:
             self.kernels[kernel] = replace(kernel, name=name)
         return cast(K, self.kernels[kernel])
 
-    def call(self, kernel: Kernel, args: list[Arg], domain: str, writes: list[str], **flags: bool) -> None:
+    def call(
+        self,
+        kernel: Kernel,
+        args: list[Arg],
+        domain: str,
+        writes: list[str],
+        *,
+        serial: bool = False,
+        whole: bool = False,
+        exchanges: bool = False,
+        private: str = "",
+    ) -> None:
         names = [
             a.name if a.space == "rows" else "weight " + a.name for a in args if a.space in ("rows", "weight", "twin")
         ]
         reads = tuple(n for n in names if n not in writes)
-        self.calls.append(Call(self.kernel(kernel), tuple(args), domain, reads, tuple(writes), **flags))
+        printed = self.kernel(kernel)
+        self.calls.append(Call(printed, tuple(args), domain, reads, tuple(writes), serial, whole, exchanges, private))
 
     def operand(self, value: Value, domain: str) -> tuple[Operand, list[Arg]]:
         """How a kernel over rows of `domain` reads a value: a spread is read through its index."""
@@ -449,7 +500,7 @@ class Planner:
             out = self.buffer(value)
             steps = (Step("load", (), operand), Step("store", (0,), Operand("rows", self.ld(value))))
             kernel = RowProgram("kernels/rows.c.j2", "rows_spread", value.width, self.width(value) // self.lanes, steps)
-            self.call(kernel, [*args, out], value.domain, [out.name], across=True)
+            self.call(kernel, [*args, out], value.domain, [out.name])
         return self.buffer(value)
 
     def stem(self, parameter: Value) -> str:
@@ -494,7 +545,8 @@ class Planner:
         self.started.add(weight)
         args = [self.read(a), self.read(b), Arg("gradient", parameter.ident)]
         writes = ["gradient " + parameter.ident] + (["weight " + parameter.ident] if parameter.fused else [])
-        self.call(kernel, args, dy.domain, writes, across=True)
+        exchanges = dy.domain == "prefix" and not self.plan.target.svl_bits
+        self.call(kernel, args, dy.domain, writes, whole=True, exchanges=exchanges)
 
     def attention_kernel(self, qkv: Value, heads: int, backward: bool) -> Attention:
         width = qkv.shape[-1]
@@ -513,16 +565,17 @@ class Planner:
         kernel = self.attention_kernel(qkv, value.attrs["heads"], False)
         out, probs = self.buffer(value), self.probabilities(value)
         args = [self.read(qkv), Arg("index", f"ancestors_{qkv.domain}"), probs, out]
-        self.call(kernel, args, value.domain, [out.name, probs.name], across=True)
+        self.call(kernel, args, value.domain, [out.name, probs.name])
 
     def emit_attention_grad(self, value: Value) -> None:
         dy, qkv, forward = value.inputs
         kernel = self.attention_kernel(qkv, value.attrs["heads"], True)
         out = self.buffer(value)
-        self.zero(out, value)
+        private = self.zero(out, value, dy.domain)
         args = [self.buffer(qkv), Arg("index", f"ancestors_{qkv.domain}"), self.probabilities(forward)]
         args += [self.read(dy), out]
-        self.call(kernel, args, "groups", [out.name], across=True)
+        self.call(kernel, args, dy.domain, [out.name], private=private)
+        self.gather(private, value)
 
     def emit_loss(self, value: Value) -> None:
         self.read(value.inputs[0])
@@ -535,8 +588,19 @@ class Planner:
         name = self.names[logits]
         self.plan.loss = Call(self.kernel(kernel), (Arg("rows", name),), logits.domain, (), (name,))
 
-    def zero(self, arg: Arg, value: Value) -> None:
-        self.call(Zero("kernels/zero.c.j2", "clear", self.ld(value)), [arg], value.domain, [arg.name])
+    def zero(self, arg: Arg, value: Value, walked: str) -> str:
+        """Clears what a walk over rows of a domain adds to; gives its name if every thread must have a copy."""
+        private = arg.name if walked != value.domain else ""
+        if private:
+            self.plan.buffers[private] = replace(self.plan.buffers[private], copies=True)
+        self.call(Zero("kernels/zero.c.j2", "clear", self.ld(value)), [arg], value.domain, [arg.name], private=private)
+        return private
+
+    def gather(self, private: str, value: Value) -> None:
+        """Adds up the threads' copies, if there are any."""
+        if private:
+            kernel = Gather("kernels/gather.c.j2", "gather", self.ld(value))
+            self.call(kernel, [Arg("rows", private)], value.domain, [private])
 
     # --- row programs -----------------------------------------------------------------------------
 
@@ -568,13 +632,11 @@ class Planner:
         args: list[Arg] = []
         number: dict[Value, int] = {}
         writes: list[str] = []
-        across = serial = False
+        serial, private, sums = False, "", values[0]
 
         def source(operand: Value) -> int:
-            nonlocal across
             if operand not in number:
                 where, more = self.operand(operand, domain)
-                across |= bool(where.index)
                 args.extend(more)
                 steps.append(Step("load", (), where))
                 number[operand] = len(steps) - 1
@@ -584,12 +646,12 @@ class Planner:
             kind = OPS[value.op].kind
             if kind == "collect":
                 out = self.buffer(value)
-                self.zero(out, value)
+                private = self.zero(out, value, domain)
                 where = Operand("rows", self.ld(value), "pair_of")
                 steps.append(Step("accumulate", (source(value.inputs[0]),), where))
                 args += [out, Arg("index", "pair_of")]
                 writes.append(out.name)
-                serial = across = True
+                sums = value
             elif kind == "sink":
                 weight = self.gradient_of[value]
                 parameter = self.storage[weight]
@@ -622,7 +684,9 @@ class Planner:
         stem = "_".join(dict.fromkeys(labels)) if len(set(labels)) <= 2 else f"{labels[0]}_to_{labels[-1]}"
         true = values[0].inputs[0].width if OPS[values[0].op].kind in ("sink", "collect") else values[0].width
         kernel = RowProgram("kernels/rows.c.j2", f"rows_{stem}", true, width // self.lanes, tuple(steps))
-        self.call(kernel, args, domain, writes, across=across, serial=serial)
+        self.call(kernel, args, domain, writes, serial=serial, private=private)
+        if private:
+            self.gather(private, sums)
 
     def clear_gradient(self, weight: Value) -> None:
         """Sums into a gradient start from zero, unless a product has written it already."""
@@ -651,7 +715,7 @@ class Planner:
                 buffer = self.plan.buffers.get(name)
                 if buffer is None or buffer.slot >= 0:
                     continue
-                shape = (buffer.domain, buffer.ld)
+                shape = Slot(buffer.domain, buffer.ld, buffer.copies)
                 slot = next((s for s in free if self.plan.slots[s] == shape), -1)
                 if slot < 0:
                     slot = len(self.plan.slots)
@@ -661,26 +725,49 @@ class Planner:
                 self.plan.buffers[name] = replace(buffer, slot=slot)
             for name in dict.fromkeys((*call.reads, *call.writes)):
                 buffer = self.plan.buffers.get(name)
-                if buffer is not None and last[name] == i:
+                if buffer is not None and not buffer.copies and last[name] == i:
                     free.append(buffer.slot)
 
     def place_barriers(self) -> None:
         """A call waits for the others where it meets memory that another thread may be using since the last wait."""
         for calls in (self.plan.forward, self.plan.backward):
-            since: list[Call] = []
-            for call in calls:
-                if any(self.conflict(earlier, call) for earlier in since):
-                    call.barrier = True
-                    since = []
-                since.append(call)
+            few, many = self.waits(calls, False), self.waits(calls, True)
+            for i, call in enumerate(calls):
+                call.barrier = "always" if i in many else "few" if i in few else ""
 
-    def memory(self, names: tuple[str, ...]) -> set[object]:
-        return {self.plan.buffers[n].slot if n in self.plan.buffers else n for n in names}
+    def waits(self, calls: list[Call], many: bool) -> set[int]:
+        """The calls that wait, where rows are few or so many that threads exchange sums of weight gradients.
+
+        They do in two turns with a wait between them: each adds up its own rows for the others, then for itself.
+        """
+        found = set()
+        since: list[Call] = []
+        for i, call in enumerate(calls):
+            turn = many and call.exchanges
+            first = replace(call, writes=call.writes[:1], whole=False) if turn else call
+            if any(self.conflict(earlier, first) for earlier in since):
+                found.add(i)
+                since = []
+            since = [replace(call, whole=False)] if turn else [*since, call]
+        return found
 
     def conflict(self, one: Call, two: Call) -> bool:
+        """May threads meet, one of them in each of these calls? They do not in rows of their own."""
+        if one.serial and two.serial:
+            return False
         shared = self.memory(one.writes) & self.memory(two.reads + two.writes)
         shared |= self.memory(one.reads) & self.memory(two.writes)
-        if not shared or (one.serial and two.serial):
+        if one.private and one.private == two.private:
+            shared -= self.memory((one.private,))
+        return any(not (self.own(one, place) and self.own(two, place)) for place in shared)
+
+    def memory(self, names: tuple[str, ...]) -> set[int | str]:
+        """Slots of buffers; gradients and weights by their names."""
+        return {self.plan.buffers[n].slot if n in self.plan.buffers else n for n in names}
+
+    def own(self, call: Call, place: int | str) -> bool:
+        """Whether a call meets only the thread's own rows there."""
+        if isinstance(place, str) or call.serial or call.whole:
             return False
-        same = one.domain == two.domain and not (one.across or two.across or one.serial or two.serial)
-        return not same
+        domain = self.plan.slots[place].domain
+        return call.domain == ("prefix" if domain == "keys" else domain)

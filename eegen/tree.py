@@ -213,7 +213,7 @@ def forward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Arg
     carry = p.extra(f"carry_{h.name}", value.domain, p.ld(value))
     p.kept.add(carry.name)  # the sampler runs one level at a time
     writes = [h.name, carry.name, *(a.name for a in lists)]
-    p.call(kernel, [weight, *operand, carry, h, *lists], value.domain, writes, across=True)
+    p.call(kernel, [weight, *operand, carry, h, *lists], value.domain, writes)
 
 
 def backward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Arg]) -> None:
@@ -221,7 +221,7 @@ def backward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Ar
     dy, h, _ = value.inputs
     dz, sums = p.buffer(value), children_of(p, value)
     args = [weight, p.read(dy), p.buffer(h), sums, dz, *lists]
-    p.call(kernel, args, value.domain, [dz.name, sums.name], across=True)
+    p.call(kernel, args, value.domain, [dz.name, sums.name])
 
 
 def children_of(p: Planner, dz: Value) -> Arg:
@@ -241,7 +241,7 @@ def sparse_outer(p: Planner, value: Value) -> None:
     name = f"{p.stem(weight)}_gradient"
     kernel = SparseOuter("kernels/sparse_outer.c.j2", name, parameter.ld, h.attrs["top_k"], parameter.ld // p.lanes)
     args = [chosen(p, h), p.read(h), p.read(sums), Arg("gradient", parameter.ident)]
-    p.call(kernel, args, h.domain, ["gradient " + parameter.ident], across=True)
+    p.call(kernel, args, h.domain, ["gradient " + parameter.ident], whole=True)
 
 
 LOWER: dict[str, Callable[[Planner, Value], None]] = {

@@ -87,7 +87,7 @@ def test_model_flops_are_those_of_the_products_when_no_row_is_shared() -> None:
     """Products forward, back and into gradients: 2 FLOPs a weight and position each; padding and the pass back to the
     embeddings, which is no product, come on top."""
     plan = make_plan(compile_model(model_config(d_model=64)).plan.build)
-    rows = {"prefix": 100.0, "pair": 100.0, "groups": 100.0}
+    rows = {"prefix": 100.0, "pair": 100.0}
     calls = [c for c in (*plan.forward, *plan.backward) if c.kernel.kind in ("product", "outer")]
     counted = sum(call_flops(c, rows, 1.0) for c in calls)
     assert plan.flops(100) <= counted < 1.05 * plan.flops(100)
