@@ -51,6 +51,9 @@ class Kernel:
         return 0
 
 
+MOST_TURNED = 128  # of k, in a panel of B turned round: with 64 columns of it 32 KB, which stay in L1
+
+
 @dataclass(frozen=True)
 class Product(Kernel):
     """C[rows][n] = A[rows][k] · B[k][n], then the epilogue on every element."""
@@ -64,6 +67,13 @@ class Product(Kernel):
     epilogue: tuple[Step, ...] = ()
     prefix: str = "v_"
     streams: bool = False  # the weights do not fit L2
+    turned: bool = False  # B lies as [n][k]: a panel at a time is turned round
+
+    @property
+    def block(self) -> int:
+        """The part of k done at a time."""
+        parts = [part for part in range(16, MOST_TURNED + 1, 16) if self.k % part == 0]
+        return max(parts) if self.turned and self.k > MOST_TURNED and parts else self.k
 
     @property
     def flops(self) -> int:

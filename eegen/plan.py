@@ -189,9 +189,10 @@ class Plan:
 
     @property
     def scratch(self) -> int:
-        """Floats that a product needs to turn a few rows of its operand round (SME)."""
-        products = (k for k in self.kernels if isinstance(k, Product))
-        return max((self.target.panel_floats(k.k, k.n) for k in products), default=0)
+        """Floats that a product needs to turn a part of an operand round."""
+        products = [k for k in self.kernels if isinstance(k, Product)]
+        panels = [k.tile.vectors * self.target.lanes * up(k.block, 16) for k in products if k.turned]
+        return max([0, *panels, *(self.target.panel_floats(k.k, k.n) for k in products)])
 
     @property
     def slack(self) -> int:
@@ -294,7 +295,7 @@ class Planner:
     # --- parameters ---------------------------------------------------------------------------
 
     def lay_out_parameters(self) -> None:
-        offset = twin = 0
+        offset = twins = 0
         for value in self.graph.parameters:
             uses = self.uses.get(value, [])
             factors = [use for use in uses if OPS[use.op].weight]
@@ -313,7 +314,8 @@ class Planner:
                 *outer, last = value.shape
                 out, inner, flipped = (outer[0] if outer else 1), up(last, self.unit), False
             rows, cols = (inner, out) if flipped else (out, inner)
-            ld, twin_ld = (apart(cols), apart(rows)) if matrix else (cols, 0)
+            twin = matrix and not (self.plan.target.turns and all(OPS[use.op].kind in ("product", "row") for use in uses))
+            ld, twin_ld = apart(cols) if matrix else cols, apart(rows) if twin else 0
             terms = self.terms[value]
             hidden = bool(self.plan.optimizer.matrix) and value.attrs["role"] == "hidden" and len(value.shape) == 2
             fused = matrix and len(terms) == 1 and terms[0].op == "outer" and not hidden
@@ -328,13 +330,13 @@ class Planner:
                 twin_ld,
                 offset,
                 flipped,
-                twin if matrix else -1,
+                twins if twin else -1,
                 segment,
                 fused,
                 hidden,
             )
             offset += up(rows * ld, 16)
-            twin += up(cols * twin_ld, 16)
+            twins += up(cols * twin_ld, 16)
             self.plan.parameters.append(parameter)
             self.storage[value] = parameter
 
@@ -473,6 +475,8 @@ class Planner:
             steps.append(Step(link.op if link.inputs[0] is before else link.op + "_swapped", (i - 1,), operand))
             extra += args
         forward = value.op == "linear"
+        turned = parameter.flipped != forward and parameter.twin < 0
+        copy = Arg("weight" if parameter.flipped == forward or turned else "twin", parameter.ident)
         n = self.width(value)
         k = x.width if len(x.shape) == 1 and not self.plan.target.lane_broadcast else self.width(x)
         kernel = Product(
@@ -481,14 +485,14 @@ class Planner:
             k,
             n,
             self.ld(x),
-            parameter.ld if parameter.flipped == forward else parameter.twin_ld,
+            parameter.ld if copy.space == "weight" else parameter.twin_ld,
             self.ld(last),
             self.plan.tile(n // self.lanes, k),
             tuple(steps),
             "z_" if self.plan.target.svl_bits else "v_",
             streams=self.plan.streams,
+            turned=turned,
         )
-        copy = Arg("weight" if parameter.flipped == forward else "twin", parameter.ident)
         out = self.buffer(last)
         args = [self.read(x), copy, out, *extra]
         self.call(kernel, args, last.domain, [out.name])

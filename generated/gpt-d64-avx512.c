@@ -36,16 +36,18 @@
  *   16 w1_backward                   [rows][256] x [256][64]
  *   17 clear                         [rows][64]
  *   18 rows_rms_grad_to_collect      [rows][64]
- *   19 wo_backward                   [rows][64] x [64][64]
- *   20 wo_gradient                   [64][rows] x [rows][64]
- *   21 clear_2                       [rows][192]
- *   22 causal_attention_grad         4 heads of 16
- *   23 wqkv_backward                 [rows][192] x [192][64]
- *   24 wqkv_gradient                 [64][rows] x [rows][192]
- *   25 rows_rms_grad_to_lookup_grad  [rows][64]
- *   26 batch                         the rows of a batch of documents
- *   27 step                          forward, backward, update
- *   28 interface                     what a host calls
+ *   19 gather                        [threads][rows][64]
+ *   20 wo_backward                   [rows][64] x [64][64]
+ *   21 wo_gradient                   [64][rows] x [rows][64]
+ *   22 clear_2                       [rows][192]
+ *   23 causal_attention_grad         4 heads of 16
+ *   24 gather_2                      [threads][rows][192]
+ *   25 wqkv_backward                 [rows][192] x [192][64]
+ *   26 wqkv_gradient                 [64][rows] x [rows][192]
+ *   27 rows_rms_grad_to_lookup_grad  [rows][64]
+ *   28 batch                         the rows of a batch of documents
+ *   29 step                          forward, backward, update
+ *   30 interface                     what a host calls
  */
 
 /* ==== 1 vectors ==================================================================================================== */
@@ -131,6 +133,27 @@ static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
     }
 }
 
+/* A block of 16 rows of 16 numbers turned round: four rows to a vector by 128 bits from memory, then columns inside those. */
+static inline void v_turn(float *to, int64_t to_ld, const float *from, int64_t ld)
+{
+    for (int c = 0; c < 16; c += 4) {
+        vf row[4];
+        for (int i = 0; i < 4; i++) {
+            const float *p = from + i * ld + c;
+            vf x = _mm512_castps128_ps512(_mm_loadu_ps(p));
+            x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 4 * ld), 1);
+            x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 8 * ld), 2);
+            row[i] = _mm512_insertf32x4(x, _mm_loadu_ps(p + 12 * ld), 3);
+        }
+        const __m512d ab = _mm512_castps_pd(_mm512_unpacklo_ps(row[0], row[1])), cd = _mm512_castps_pd(_mm512_unpacklo_ps(row[2], row[3]));
+        const __m512d AB = _mm512_castps_pd(_mm512_unpackhi_ps(row[0], row[1])), CD = _mm512_castps_pd(_mm512_unpackhi_ps(row[2], row[3]));
+        v_store(to + c * to_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)));
+        v_store(to + (c + 1) * to_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+        v_store(to + (c + 2) * to_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(AB, CD)));
+        v_store(to + (c + 3) * to_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(AB, CD)));
+    }
+}
+
 /* The sums, or the largest, of four vectors, side by side. */
 static inline void v_sums(float *p, vf a, vf b, vf c, vf d)
 {
@@ -195,8 +218,8 @@ static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1
 enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 56000, /* floats of one copy of all parameters, padding included */
-    TWINS = 51200, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 23, SCRATCH = 0, WORK = 0, THREADS = 64,
+    TWINS = 0, /* floats of the matrices' other copy */
+    SLOTS = 16, KERNELS = 25, SCRATCH = 8192, WORK = 0, THREADS = 64,
     HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
@@ -206,19 +229,10 @@ enum {
     W_tok_emb = 0,                /* [27][64]: 27 x 64 */
     W_pos_emb = 1728,             /* [16][64]: 16 x 64 */
     W_layers_0_wqkv = 2752,       /* [64][192], [in][out]: 192 x 64 */
-    W_layers_0_wo = 15040,        /* [64][64], [out][in]: 64 x 64 */
+    W_layers_0_wo = 15040,        /* [64][64]: 64 x 64 */
     W_layers_0_w1 = 19136,        /* [64][272], [in][out]: 256 x 64 */
-    W_layers_0_w2 = 36544,        /* [64][272], [out][in]: 64 x 256 */
-    W_lm_head = 53952,            /* [32][64], [out][in]: 27 x 64 */
-};
-
-/* And where its other copy is among the twins. */
-enum {
-    T_layers_0_wqkv = 0,          /* [192][64] */
-    T_layers_0_wo = 12288,        /* [64][64] */
-    T_layers_0_w1 = 16384,        /* [256][64] */
-    T_layers_0_w2 = 32768,        /* [256][64] */
-    T_lm_head = 49152,            /* [64][32] */
+    W_layers_0_w2 = 36544,        /* [64][272]: 64 x 256 */
+    W_lm_head = 53952,            /* [32][64]: 27 x 64 */
 };
 
 /* The header of the arena: sizes that the host sets, and the byte offsets of all arrays. */
@@ -251,7 +265,6 @@ typedef struct eegen {
     int64_t rows;                     /* prefix rows of this batch */
     int64_t pairs;                    /* (token, position) rows of this batch */
     int64_t count;                    /* positions of this batch */
-    int64_t levels;                   /* levels of this batch */
     int64_t stamp;                    /* number of this batch */
     int64_t total_rows;               /* prefix rows of all batches so far */
     int64_t total_pairs;              /* pair rows of all batches so far */
@@ -269,7 +282,11 @@ typedef struct eegen {
     int64_t at_end;                   /* end of each document */
     int64_t at_seen;                  /* stamp << 32 | row of each prefix */
     int64_t at_pair_seen;             /* stamp << 32 | row of each (token, position) */
-    int64_t at_level;                 /* first row of each level */
+    int64_t at_levels;                /* levels of each thread's rows */
+    int64_t at_level;                 /* first row of each level, for each thread */
+    int64_t at_first_document;        /* first of each thread's documents among the chosen */
+    int64_t at_first_row;             /* first of each thread's rows */
+    int64_t at_first_position;        /* first of each thread's positions */
     int64_t at_last;                  /* row of each document at the level before */
     int64_t at_pair_token;            /* token of a pair row */
     int64_t at_pair_position;         /* position of a pair row */
@@ -289,7 +306,7 @@ typedef struct eegen {
     int64_t at_text;                  /* sampled tokens, -1: to be drawn */
     int64_t at_length;                /* tokens of each sample */
     int64_t at_slot[16];              /* row buffers */
-    uint64_t kernel_ticks[23];        /* clock ticks of each kernel, where profiled */
+    uint64_t kernel_ticks[25];        /* clock ticks of each kernel, where profiled */
 } eegen;
 
 typedef struct span { int64_t lo, hi; } span;
@@ -394,7 +411,14 @@ static uint64_t ticks(void)
 #endif
 }
 
-/* This thread's part of a range, in pieces of eight rows. */
+/* The rows of a thread: whole branches of the prefix tree. */
+static span rows_of(const eegen *s, int64_t thread)
+{
+    const int64_t *first = longs_of(s, s->at_first_row) + thread;
+    return (span){ first[0], first[1] };
+}
+
+/* A thread's part of a range, in pieces of eight. */
 static span share(span all, int64_t thread, int64_t threads)
 {
     if (threads == 1) return all;
@@ -493,260 +517,263 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const in
 /* ==== 4 wqkv_forward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][192]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. */
-KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
+    (void)panel;
     for (int n = 0; n < 192; n += 64) {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        {
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                float *z = c + i * 192 + n;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 192, c1_0);
+                v_store(z + 208, c1_1);
+                v_store(z + 224, c1_2);
+                v_store(z + 240, c1_3);
+                v_store(z + 384, c2_0);
+                v_store(z + 400, c2_1);
+                v_store(z + 416, c2_2);
+                v_store(z + 432, c2_3);
+                v_store(z + 576, c3_0);
+                v_store(z + 592, c3_1);
+                v_store(z + 608, c3_2);
+                v_store(z + 624, c3_3);
+                v_store(z + 768, c4_0);
+                v_store(z + 784, c4_1);
+                v_store(z + 800, c4_2);
+                v_store(z + 816, c4_3);
+                v_store(z + 960, c5_0);
+                v_store(z + 976, c5_1);
+                v_store(z + 992, c5_2);
+                v_store(z + 1008, c5_3);
             }
-            float *z = c + i * 192 + n;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 192, c1_0);
-            v_store(z + 208, c1_1);
-            v_store(z + 224, c1_2);
-            v_store(z + 240, c1_3);
-            v_store(z + 384, c2_0);
-            v_store(z + 400, c2_1);
-            v_store(z + 416, c2_2);
-            v_store(z + 432, c2_3);
-            v_store(z + 576, c3_0);
-            v_store(z + 592, c3_1);
-            v_store(z + 608, c3_2);
-            v_store(z + 624, c3_3);
-            v_store(z + 768, c4_0);
-            v_store(z + 784, c4_1);
-            v_store(z + 800, c4_2);
-            v_store(z + 816, c4_3);
-            v_store(z + 960, c5_0);
-            v_store(z + 976, c5_1);
-            v_store(z + 992, c5_2);
-            v_store(z + 1008, c5_3);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                float *z = c + i * 192 + n;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 192, c1_0);
+                v_store(z + 208, c1_1);
+                v_store(z + 224, c1_2);
+                v_store(z + 240, c1_3);
+                v_store(z + 384, c2_0);
+                v_store(z + 400, c2_1);
+                v_store(z + 416, c2_2);
+                v_store(z + 432, c2_3);
+                v_store(z + 576, c3_0);
+                v_store(z + 592, c3_1);
+                v_store(z + 608, c3_2);
+                v_store(z + 624, c3_3);
+                v_store(z + 768, c4_0);
+                v_store(z + 784, c4_1);
+                v_store(z + 800, c4_2);
+                v_store(z + 816, c4_3);
             }
-            float *z = c + i * 192 + n;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 192, c1_0);
-            v_store(z + 208, c1_1);
-            v_store(z + 224, c1_2);
-            v_store(z + 240, c1_3);
-            v_store(z + 384, c2_0);
-            v_store(z + 400, c2_1);
-            v_store(z + 416, c2_2);
-            v_store(z + 432, c2_3);
-            v_store(z + 576, c3_0);
-            v_store(z + 592, c3_1);
-            v_store(z + 608, c3_2);
-            v_store(z + 624, c3_3);
-            v_store(z + 768, c4_0);
-            v_store(z + 784, c4_1);
-            v_store(z + 800, c4_2);
-            v_store(z + 816, c4_3);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                float *z = c + i * 192 + n;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 192, c1_0);
+                v_store(z + 208, c1_1);
+                v_store(z + 224, c1_2);
+                v_store(z + 240, c1_3);
+                v_store(z + 384, c2_0);
+                v_store(z + 400, c2_1);
+                v_store(z + 416, c2_2);
+                v_store(z + 432, c2_3);
+                v_store(z + 576, c3_0);
+                v_store(z + 592, c3_1);
+                v_store(z + 608, c3_2);
+                v_store(z + 624, c3_3);
             }
-            float *z = c + i * 192 + n;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 192, c1_0);
-            v_store(z + 208, c1_1);
-            v_store(z + 224, c1_2);
-            v_store(z + 240, c1_3);
-            v_store(z + 384, c2_0);
-            v_store(z + 400, c2_1);
-            v_store(z + 416, c2_2);
-            v_store(z + 432, c2_3);
-            v_store(z + 576, c3_0);
-            v_store(z + 592, c3_1);
-            v_store(z + 608, c3_2);
-            v_store(z + 624, c3_3);
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                float *z = c + i * 192 + n;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 192, c1_0);
+                v_store(z + 208, c1_1);
+                v_store(z + 224, c1_2);
+                v_store(z + 240, c1_3);
+                v_store(z + 384, c2_0);
+                v_store(z + 400, c2_1);
+                v_store(z + 416, c2_2);
+                v_store(z + 432, c2_3);
             }
-            float *z = c + i * 192 + n;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 192, c1_0);
-            v_store(z + 208, c1_1);
-            v_store(z + 224, c1_2);
-            v_store(z + 240, c1_3);
-            v_store(z + 384, c2_0);
-            v_store(z + 400, c2_1);
-            v_store(z + 416, c2_2);
-            v_store(z + 432, c2_3);
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                float *z = c + i * 192 + n;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 192, c1_0);
+                v_store(z + 208, c1_1);
+                v_store(z + 224, c1_2);
+                v_store(z + 240, c1_3);
             }
-            float *z = c + i * 192 + n;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 192, c1_0);
-            v_store(z + 208, c1_1);
-            v_store(z + 224, c1_2);
-            v_store(z + 240, c1_3);
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                float *z = c + i * 192 + n;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 192 + n;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
         }
     }
 }
@@ -932,260 +959,265 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
 /* ==== 6 wo_forward ================================================================================================= */
 
 /* C = A B on every row: [rows][64] x [64][64], add. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. */
-KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0, const int32_t *i0)
+KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *p0, const int32_t *i0)
 {
     {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        {
+            const float *from_row = b + 0 * 64;
+            for (int64_t j = 0; j < 64; j += 16)
+                for (int64_t u = 0; u < 64; u += 16) v_turn(panel + u * 64 + j, 64, from_row + j * 64 + u, 64);
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
+                v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
+                v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
+                v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
+                v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
+                v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
+                v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
+                v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
+                v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
+                v_store(z + 256, v_add(c4_0, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 0)));
+                v_store(z + 272, v_add(c4_1, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 16)));
+                v_store(z + 288, v_add(c4_2, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 32)));
+                v_store(z + 304, v_add(c4_3, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 48)));
+                v_store(z + 320, v_add(c5_0, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 0)));
+                v_store(z + 336, v_add(c5_1, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 16)));
+                v_store(z + 352, v_add(c5_2, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 32)));
+                v_store(z + 368, v_add(c5_3, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-            v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
-            v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
-            v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
-            v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
-            v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
-            v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
-            v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
-            v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
-            v_store(z + 256, v_add(c4_0, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 0)));
-            v_store(z + 272, v_add(c4_1, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 16)));
-            v_store(z + 288, v_add(c4_2, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 32)));
-            v_store(z + 304, v_add(c4_3, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 48)));
-            v_store(z + 320, v_add(c5_0, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 0)));
-            v_store(z + 336, v_add(c5_1, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 16)));
-            v_store(z + 352, v_add(c5_2, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 32)));
-            v_store(z + 368, v_add(c5_3, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 48)));
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
+                v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
+                v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
+                v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
+                v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
+                v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
+                v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
+                v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
+                v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
+                v_store(z + 256, v_add(c4_0, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 0)));
+                v_store(z + 272, v_add(c4_1, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 16)));
+                v_store(z + 288, v_add(c4_2, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 32)));
+                v_store(z + 304, v_add(c4_3, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-            v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
-            v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
-            v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
-            v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
-            v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
-            v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
-            v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
-            v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
-            v_store(z + 256, v_add(c4_0, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 0)));
-            v_store(z + 272, v_add(c4_1, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 16)));
-            v_store(z + 288, v_add(c4_2, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 32)));
-            v_store(z + 304, v_add(c4_3, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 48)));
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
+                v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
+                v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
+                v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
+                v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
+                v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
+                v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
+                v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
+                v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-            v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
-            v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
-            v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
-            v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
-            v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
-            v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
-            v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
-            v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
+                v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
+                v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
+                v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
+                v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-            v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
-            v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
-            v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
-            v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
         }
     }
 }
@@ -1210,260 +1242,263 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
 /* ==== 8 w1_forward ================================================================================================= */
 
 /* C = A B on every row: [rows][64] x [64][256], relu. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
+    (void)panel;
     for (int n = 0; n < 256; n += 64) {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        {
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_relu(c0_0));
+                v_store(z + 16, v_relu(c0_1));
+                v_store(z + 32, v_relu(c0_2));
+                v_store(z + 48, v_relu(c0_3));
+                v_store(z + 272, v_relu(c1_0));
+                v_store(z + 288, v_relu(c1_1));
+                v_store(z + 304, v_relu(c1_2));
+                v_store(z + 320, v_relu(c1_3));
+                v_store(z + 544, v_relu(c2_0));
+                v_store(z + 560, v_relu(c2_1));
+                v_store(z + 576, v_relu(c2_2));
+                v_store(z + 592, v_relu(c2_3));
+                v_store(z + 816, v_relu(c3_0));
+                v_store(z + 832, v_relu(c3_1));
+                v_store(z + 848, v_relu(c3_2));
+                v_store(z + 864, v_relu(c3_3));
+                v_store(z + 1088, v_relu(c4_0));
+                v_store(z + 1104, v_relu(c4_1));
+                v_store(z + 1120, v_relu(c4_2));
+                v_store(z + 1136, v_relu(c4_3));
+                v_store(z + 1360, v_relu(c5_0));
+                v_store(z + 1376, v_relu(c5_1));
+                v_store(z + 1392, v_relu(c5_2));
+                v_store(z + 1408, v_relu(c5_3));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_relu(c0_0));
-            v_store(z + 16, v_relu(c0_1));
-            v_store(z + 32, v_relu(c0_2));
-            v_store(z + 48, v_relu(c0_3));
-            v_store(z + 272, v_relu(c1_0));
-            v_store(z + 288, v_relu(c1_1));
-            v_store(z + 304, v_relu(c1_2));
-            v_store(z + 320, v_relu(c1_3));
-            v_store(z + 544, v_relu(c2_0));
-            v_store(z + 560, v_relu(c2_1));
-            v_store(z + 576, v_relu(c2_2));
-            v_store(z + 592, v_relu(c2_3));
-            v_store(z + 816, v_relu(c3_0));
-            v_store(z + 832, v_relu(c3_1));
-            v_store(z + 848, v_relu(c3_2));
-            v_store(z + 864, v_relu(c3_3));
-            v_store(z + 1088, v_relu(c4_0));
-            v_store(z + 1104, v_relu(c4_1));
-            v_store(z + 1120, v_relu(c4_2));
-            v_store(z + 1136, v_relu(c4_3));
-            v_store(z + 1360, v_relu(c5_0));
-            v_store(z + 1376, v_relu(c5_1));
-            v_store(z + 1392, v_relu(c5_2));
-            v_store(z + 1408, v_relu(c5_3));
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_relu(c0_0));
+                v_store(z + 16, v_relu(c0_1));
+                v_store(z + 32, v_relu(c0_2));
+                v_store(z + 48, v_relu(c0_3));
+                v_store(z + 272, v_relu(c1_0));
+                v_store(z + 288, v_relu(c1_1));
+                v_store(z + 304, v_relu(c1_2));
+                v_store(z + 320, v_relu(c1_3));
+                v_store(z + 544, v_relu(c2_0));
+                v_store(z + 560, v_relu(c2_1));
+                v_store(z + 576, v_relu(c2_2));
+                v_store(z + 592, v_relu(c2_3));
+                v_store(z + 816, v_relu(c3_0));
+                v_store(z + 832, v_relu(c3_1));
+                v_store(z + 848, v_relu(c3_2));
+                v_store(z + 864, v_relu(c3_3));
+                v_store(z + 1088, v_relu(c4_0));
+                v_store(z + 1104, v_relu(c4_1));
+                v_store(z + 1120, v_relu(c4_2));
+                v_store(z + 1136, v_relu(c4_3));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_relu(c0_0));
-            v_store(z + 16, v_relu(c0_1));
-            v_store(z + 32, v_relu(c0_2));
-            v_store(z + 48, v_relu(c0_3));
-            v_store(z + 272, v_relu(c1_0));
-            v_store(z + 288, v_relu(c1_1));
-            v_store(z + 304, v_relu(c1_2));
-            v_store(z + 320, v_relu(c1_3));
-            v_store(z + 544, v_relu(c2_0));
-            v_store(z + 560, v_relu(c2_1));
-            v_store(z + 576, v_relu(c2_2));
-            v_store(z + 592, v_relu(c2_3));
-            v_store(z + 816, v_relu(c3_0));
-            v_store(z + 832, v_relu(c3_1));
-            v_store(z + 848, v_relu(c3_2));
-            v_store(z + 864, v_relu(c3_3));
-            v_store(z + 1088, v_relu(c4_0));
-            v_store(z + 1104, v_relu(c4_1));
-            v_store(z + 1120, v_relu(c4_2));
-            v_store(z + 1136, v_relu(c4_3));
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_relu(c0_0));
+                v_store(z + 16, v_relu(c0_1));
+                v_store(z + 32, v_relu(c0_2));
+                v_store(z + 48, v_relu(c0_3));
+                v_store(z + 272, v_relu(c1_0));
+                v_store(z + 288, v_relu(c1_1));
+                v_store(z + 304, v_relu(c1_2));
+                v_store(z + 320, v_relu(c1_3));
+                v_store(z + 544, v_relu(c2_0));
+                v_store(z + 560, v_relu(c2_1));
+                v_store(z + 576, v_relu(c2_2));
+                v_store(z + 592, v_relu(c2_3));
+                v_store(z + 816, v_relu(c3_0));
+                v_store(z + 832, v_relu(c3_1));
+                v_store(z + 848, v_relu(c3_2));
+                v_store(z + 864, v_relu(c3_3));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_relu(c0_0));
-            v_store(z + 16, v_relu(c0_1));
-            v_store(z + 32, v_relu(c0_2));
-            v_store(z + 48, v_relu(c0_3));
-            v_store(z + 272, v_relu(c1_0));
-            v_store(z + 288, v_relu(c1_1));
-            v_store(z + 304, v_relu(c1_2));
-            v_store(z + 320, v_relu(c1_3));
-            v_store(z + 544, v_relu(c2_0));
-            v_store(z + 560, v_relu(c2_1));
-            v_store(z + 576, v_relu(c2_2));
-            v_store(z + 592, v_relu(c2_3));
-            v_store(z + 816, v_relu(c3_0));
-            v_store(z + 832, v_relu(c3_1));
-            v_store(z + 848, v_relu(c3_2));
-            v_store(z + 864, v_relu(c3_3));
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_relu(c0_0));
+                v_store(z + 16, v_relu(c0_1));
+                v_store(z + 32, v_relu(c0_2));
+                v_store(z + 48, v_relu(c0_3));
+                v_store(z + 272, v_relu(c1_0));
+                v_store(z + 288, v_relu(c1_1));
+                v_store(z + 304, v_relu(c1_2));
+                v_store(z + 320, v_relu(c1_3));
+                v_store(z + 544, v_relu(c2_0));
+                v_store(z + 560, v_relu(c2_1));
+                v_store(z + 576, v_relu(c2_2));
+                v_store(z + 592, v_relu(c2_3));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_relu(c0_0));
-            v_store(z + 16, v_relu(c0_1));
-            v_store(z + 32, v_relu(c0_2));
-            v_store(z + 48, v_relu(c0_3));
-            v_store(z + 272, v_relu(c1_0));
-            v_store(z + 288, v_relu(c1_1));
-            v_store(z + 304, v_relu(c1_2));
-            v_store(z + 320, v_relu(c1_3));
-            v_store(z + 544, v_relu(c2_0));
-            v_store(z + 560, v_relu(c2_1));
-            v_store(z + 576, v_relu(c2_2));
-            v_store(z + 592, v_relu(c2_3));
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_relu(c0_0));
+                v_store(z + 16, v_relu(c0_1));
+                v_store(z + 32, v_relu(c0_2));
+                v_store(z + 48, v_relu(c0_3));
+                v_store(z + 272, v_relu(c1_0));
+                v_store(z + 288, v_relu(c1_1));
+                v_store(z + 304, v_relu(c1_2));
+                v_store(z + 320, v_relu(c1_3));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_relu(c0_0));
-            v_store(z + 16, v_relu(c0_1));
-            v_store(z + 32, v_relu(c0_2));
-            v_store(z + 48, v_relu(c0_3));
-            v_store(z + 272, v_relu(c1_0));
-            v_store(z + 288, v_relu(c1_1));
-            v_store(z + 304, v_relu(c1_2));
-            v_store(z + 320, v_relu(c1_3));
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_relu(c0_0));
+                v_store(z + 16, v_relu(c0_1));
+                v_store(z + 32, v_relu(c0_2));
+                v_store(z + 48, v_relu(c0_3));
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_relu(c0_0));
-            v_store(z + 16, v_relu(c0_1));
-            v_store(z + 32, v_relu(c0_2));
-            v_store(z + 48, v_relu(c0_3));
         }
     }
 }
@@ -1471,260 +1506,337 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
 /* ==== 9 w2_forward ================================================================================================= */
 
 /* C = A B on every row: [rows][256] x [256][64], add. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *p0)
 {
     {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[1360]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[1361]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[1362]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[1363]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        for (int64_t from = 0; from < 256; from += 128) {
+            const float *from_row = b + 0 * 272 + from;
+            for (int64_t j = 0; j < 64; j += 16)
+                for (int64_t u = 0; u < 128; u += 16) v_turn(panel + u * 64 + j, 64, from_row + j * 272 + u, 272);
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
+                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[1360]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[1361]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[1362]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[1363]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
+                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
+                    continue;
+                }
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
+                v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
+                v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
+                v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
+                v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
+                v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
+                v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
+                v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
+                v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
+                v_store(z + 256, v_add(c4_0, v_load(p0 + (i + 4) * 64 + 0 + 0)));
+                v_store(z + 272, v_add(c4_1, v_load(p0 + (i + 4) * 64 + 0 + 16)));
+                v_store(z + 288, v_add(c4_2, v_load(p0 + (i + 4) * 64 + 0 + 32)));
+                v_store(z + 304, v_add(c4_3, v_load(p0 + (i + 4) * 64 + 0 + 48)));
+                v_store(z + 320, v_add(c5_0, v_load(p0 + (i + 5) * 64 + 0 + 0)));
+                v_store(z + 336, v_add(c5_1, v_load(p0 + (i + 5) * 64 + 0 + 16)));
+                v_store(z + 352, v_add(c5_2, v_load(p0 + (i + 5) * 64 + 0 + 32)));
+                v_store(z + 368, v_add(c5_3, v_load(p0 + (i + 5) * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-            v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
-            v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
-            v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
-            v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
-            v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
-            v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
-            v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
-            v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
-            v_store(z + 256, v_add(c4_0, v_load(p0 + (i + 4) * 64 + 0 + 0)));
-            v_store(z + 272, v_add(c4_1, v_load(p0 + (i + 4) * 64 + 0 + 16)));
-            v_store(z + 288, v_add(c4_2, v_load(p0 + (i + 4) * 64 + 0 + 32)));
-            v_store(z + 304, v_add(c4_3, v_load(p0 + (i + 4) * 64 + 0 + 48)));
-            v_store(z + 320, v_add(c5_0, v_load(p0 + (i + 5) * 64 + 0 + 0)));
-            v_store(z + 336, v_add(c5_1, v_load(p0 + (i + 5) * 64 + 0 + 16)));
-            v_store(z + 352, v_add(c5_2, v_load(p0 + (i + 5) * 64 + 0 + 32)));
-            v_store(z + 368, v_add(c5_3, v_load(p0 + (i + 5) * 64 + 0 + 48)));
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
+                    continue;
+                }
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
+                v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
+                v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
+                v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
+                v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
+                v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
+                v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
+                v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
+                v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
+                v_store(z + 256, v_add(c4_0, v_load(p0 + (i + 4) * 64 + 0 + 0)));
+                v_store(z + 272, v_add(c4_1, v_load(p0 + (i + 4) * 64 + 0 + 16)));
+                v_store(z + 288, v_add(c4_2, v_load(p0 + (i + 4) * 64 + 0 + 32)));
+                v_store(z + 304, v_add(c4_3, v_load(p0 + (i + 4) * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-            v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
-            v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
-            v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
-            v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
-            v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
-            v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
-            v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
-            v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
-            v_store(z + 256, v_add(c4_0, v_load(p0 + (i + 4) * 64 + 0 + 0)));
-            v_store(z + 272, v_add(c4_1, v_load(p0 + (i + 4) * 64 + 0 + 16)));
-            v_store(z + 288, v_add(c4_2, v_load(p0 + (i + 4) * 64 + 0 + 32)));
-            v_store(z + 304, v_add(c4_3, v_load(p0 + (i + 4) * 64 + 0 + 48)));
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                    continue;
+                }
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
+                v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
+                v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
+                v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
+                v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
+                v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
+                v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
+                v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
+                v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-            v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
-            v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
-            v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
-            v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
-            v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
-            v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
-            v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
-            v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                    continue;
+                }
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
+                v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
+                v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
+                v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
+                v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-            v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
-            v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
-            v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
-            v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                    continue;
+                }
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
+                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
+                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
+                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
+                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-            v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-            v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-            v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-            v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                    continue;
+                }
+                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
+                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
+                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
+                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-            v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-            v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-            v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
         }
     }
 }
@@ -1732,531 +1844,536 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
 /* ==== 10 lm_head_forward =========================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][32]. Tile 12 rows x 2 vectors, unrolled 4. 4096 FLOPs a row. */
-KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
     {
-        int64_t i = lo;
-        for (; i + 12 <= hi; i += 12) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero();
-            vf c7_0 = v_zero(), c7_1 = v_zero();
-            vf c8_0 = v_zero(), c8_1 = v_zero();
-            vf c9_0 = v_zero(), c9_1 = v_zero();
-            vf c10_0 = v_zero(), c10_1 = v_zero();
-            vf c11_0 = v_zero(), c11_1 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                { const vf s = v_set1(x[512]); c8_0 = v_fma(s, b0_0, c8_0); c8_1 = v_fma(s, b1_0, c8_1); }
-                { const vf s = v_set1(x[576]); c9_0 = v_fma(s, b0_0, c9_0); c9_1 = v_fma(s, b1_0, c9_1); }
-                { const vf s = v_set1(x[640]); c10_0 = v_fma(s, b0_0, c10_0); c10_1 = v_fma(s, b1_0, c10_1); }
-                { const vf s = v_set1(x[704]); c11_0 = v_fma(s, b0_0, c11_0); c11_1 = v_fma(s, b1_0, c11_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                { const vf s = v_set1(x[513]); c8_0 = v_fma(s, b0_1, c8_0); c8_1 = v_fma(s, b1_1, c8_1); }
-                { const vf s = v_set1(x[577]); c9_0 = v_fma(s, b0_1, c9_0); c9_1 = v_fma(s, b1_1, c9_1); }
-                { const vf s = v_set1(x[641]); c10_0 = v_fma(s, b0_1, c10_0); c10_1 = v_fma(s, b1_1, c10_1); }
-                { const vf s = v_set1(x[705]); c11_0 = v_fma(s, b0_1, c11_0); c11_1 = v_fma(s, b1_1, c11_1); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                { const vf s = v_set1(x[514]); c8_0 = v_fma(s, b0_2, c8_0); c8_1 = v_fma(s, b1_2, c8_1); }
-                { const vf s = v_set1(x[578]); c9_0 = v_fma(s, b0_2, c9_0); c9_1 = v_fma(s, b1_2, c9_1); }
-                { const vf s = v_set1(x[642]); c10_0 = v_fma(s, b0_2, c10_0); c10_1 = v_fma(s, b1_2, c10_1); }
-                { const vf s = v_set1(x[706]); c11_0 = v_fma(s, b0_2, c11_0); c11_1 = v_fma(s, b1_2, c11_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
-                { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
-                { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
-                { const vf s = v_set1(x[643]); c10_0 = v_fma(s, b0_3, c10_0); c10_1 = v_fma(s, b1_3, c10_1); }
-                { const vf s = v_set1(x[707]); c11_0 = v_fma(s, b0_3, c11_0); c11_1 = v_fma(s, b1_3, c11_1); }
+        {
+            const float *from_row = b + 0 * 64;
+            for (int64_t j = 0; j < 32; j += 16)
+                for (int64_t u = 0; u < 64; u += 16) v_turn(panel + u * 32 + j, 32, from_row + j * 64 + u, 64);
+            int64_t i = lo;
+            for (; i + 12 <= hi; i += 12) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero();
+                vf c6_0 = v_zero(), c6_1 = v_zero();
+                vf c7_0 = v_zero(), c7_1 = v_zero();
+                vf c8_0 = v_zero(), c8_1 = v_zero();
+                vf c9_0 = v_zero(), c9_1 = v_zero();
+                vf c10_0 = v_zero(), c10_1 = v_zero();
+                vf c11_0 = v_zero(), c11_1 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
+                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
+                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
+                    { const vf s = v_set1(x[512]); c8_0 = v_fma(s, b0_0, c8_0); c8_1 = v_fma(s, b1_0, c8_1); }
+                    { const vf s = v_set1(x[576]); c9_0 = v_fma(s, b0_0, c9_0); c9_1 = v_fma(s, b1_0, c9_1); }
+                    { const vf s = v_set1(x[640]); c10_0 = v_fma(s, b0_0, c10_0); c10_1 = v_fma(s, b1_0, c10_1); }
+                    { const vf s = v_set1(x[704]); c11_0 = v_fma(s, b0_0, c11_0); c11_1 = v_fma(s, b1_0, c11_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
+                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
+                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
+                    { const vf s = v_set1(x[513]); c8_0 = v_fma(s, b0_1, c8_0); c8_1 = v_fma(s, b1_1, c8_1); }
+                    { const vf s = v_set1(x[577]); c9_0 = v_fma(s, b0_1, c9_0); c9_1 = v_fma(s, b1_1, c9_1); }
+                    { const vf s = v_set1(x[641]); c10_0 = v_fma(s, b0_1, c10_0); c10_1 = v_fma(s, b1_1, c10_1); }
+                    { const vf s = v_set1(x[705]); c11_0 = v_fma(s, b0_1, c11_0); c11_1 = v_fma(s, b1_1, c11_1); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
+                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
+                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
+                    { const vf s = v_set1(x[514]); c8_0 = v_fma(s, b0_2, c8_0); c8_1 = v_fma(s, b1_2, c8_1); }
+                    { const vf s = v_set1(x[578]); c9_0 = v_fma(s, b0_2, c9_0); c9_1 = v_fma(s, b1_2, c9_1); }
+                    { const vf s = v_set1(x[642]); c10_0 = v_fma(s, b0_2, c10_0); c10_1 = v_fma(s, b1_2, c10_1); }
+                    { const vf s = v_set1(x[706]); c11_0 = v_fma(s, b0_2, c11_0); c11_1 = v_fma(s, b1_2, c11_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
+                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
+                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
+                    { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
+                    { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
+                    { const vf s = v_set1(x[643]); c10_0 = v_fma(s, b0_3, c10_0); c10_1 = v_fma(s, b1_3, c10_1); }
+                    { const vf s = v_set1(x[707]); c11_0 = v_fma(s, b0_3, c11_0); c11_1 = v_fma(s, b1_3, c11_1); }
+                }
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
+                v_store(z + 64, c2_0);
+                v_store(z + 80, c2_1);
+                v_store(z + 96, c3_0);
+                v_store(z + 112, c3_1);
+                v_store(z + 128, c4_0);
+                v_store(z + 144, c4_1);
+                v_store(z + 160, c5_0);
+                v_store(z + 176, c5_1);
+                v_store(z + 192, c6_0);
+                v_store(z + 208, c6_1);
+                v_store(z + 224, c7_0);
+                v_store(z + 240, c7_1);
+                v_store(z + 256, c8_0);
+                v_store(z + 272, c8_1);
+                v_store(z + 288, c9_0);
+                v_store(z + 304, c9_1);
+                v_store(z + 320, c10_0);
+                v_store(z + 336, c10_1);
+                v_store(z + 352, c11_0);
+                v_store(z + 368, c11_1);
             }
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-            v_store(z + 64, c2_0);
-            v_store(z + 80, c2_1);
-            v_store(z + 96, c3_0);
-            v_store(z + 112, c3_1);
-            v_store(z + 128, c4_0);
-            v_store(z + 144, c4_1);
-            v_store(z + 160, c5_0);
-            v_store(z + 176, c5_1);
-            v_store(z + 192, c6_0);
-            v_store(z + 208, c6_1);
-            v_store(z + 224, c7_0);
-            v_store(z + 240, c7_1);
-            v_store(z + 256, c8_0);
-            v_store(z + 272, c8_1);
-            v_store(z + 288, c9_0);
-            v_store(z + 304, c9_1);
-            v_store(z + 320, c10_0);
-            v_store(z + 336, c10_1);
-            v_store(z + 352, c11_0);
-            v_store(z + 368, c11_1);
-        }
-        for (; i + 10 <= hi; i += 10) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero();
-            vf c7_0 = v_zero(), c7_1 = v_zero();
-            vf c8_0 = v_zero(), c8_1 = v_zero();
-            vf c9_0 = v_zero(), c9_1 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                { const vf s = v_set1(x[512]); c8_0 = v_fma(s, b0_0, c8_0); c8_1 = v_fma(s, b1_0, c8_1); }
-                { const vf s = v_set1(x[576]); c9_0 = v_fma(s, b0_0, c9_0); c9_1 = v_fma(s, b1_0, c9_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                { const vf s = v_set1(x[513]); c8_0 = v_fma(s, b0_1, c8_0); c8_1 = v_fma(s, b1_1, c8_1); }
-                { const vf s = v_set1(x[577]); c9_0 = v_fma(s, b0_1, c9_0); c9_1 = v_fma(s, b1_1, c9_1); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                { const vf s = v_set1(x[514]); c8_0 = v_fma(s, b0_2, c8_0); c8_1 = v_fma(s, b1_2, c8_1); }
-                { const vf s = v_set1(x[578]); c9_0 = v_fma(s, b0_2, c9_0); c9_1 = v_fma(s, b1_2, c9_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
-                { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
-                { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
+            for (; i + 10 <= hi; i += 10) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero();
+                vf c6_0 = v_zero(), c6_1 = v_zero();
+                vf c7_0 = v_zero(), c7_1 = v_zero();
+                vf c8_0 = v_zero(), c8_1 = v_zero();
+                vf c9_0 = v_zero(), c9_1 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
+                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
+                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
+                    { const vf s = v_set1(x[512]); c8_0 = v_fma(s, b0_0, c8_0); c8_1 = v_fma(s, b1_0, c8_1); }
+                    { const vf s = v_set1(x[576]); c9_0 = v_fma(s, b0_0, c9_0); c9_1 = v_fma(s, b1_0, c9_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
+                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
+                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
+                    { const vf s = v_set1(x[513]); c8_0 = v_fma(s, b0_1, c8_0); c8_1 = v_fma(s, b1_1, c8_1); }
+                    { const vf s = v_set1(x[577]); c9_0 = v_fma(s, b0_1, c9_0); c9_1 = v_fma(s, b1_1, c9_1); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
+                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
+                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
+                    { const vf s = v_set1(x[514]); c8_0 = v_fma(s, b0_2, c8_0); c8_1 = v_fma(s, b1_2, c8_1); }
+                    { const vf s = v_set1(x[578]); c9_0 = v_fma(s, b0_2, c9_0); c9_1 = v_fma(s, b1_2, c9_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
+                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
+                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
+                    { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
+                    { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
+                }
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
+                v_store(z + 64, c2_0);
+                v_store(z + 80, c2_1);
+                v_store(z + 96, c3_0);
+                v_store(z + 112, c3_1);
+                v_store(z + 128, c4_0);
+                v_store(z + 144, c4_1);
+                v_store(z + 160, c5_0);
+                v_store(z + 176, c5_1);
+                v_store(z + 192, c6_0);
+                v_store(z + 208, c6_1);
+                v_store(z + 224, c7_0);
+                v_store(z + 240, c7_1);
+                v_store(z + 256, c8_0);
+                v_store(z + 272, c8_1);
+                v_store(z + 288, c9_0);
+                v_store(z + 304, c9_1);
             }
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-            v_store(z + 64, c2_0);
-            v_store(z + 80, c2_1);
-            v_store(z + 96, c3_0);
-            v_store(z + 112, c3_1);
-            v_store(z + 128, c4_0);
-            v_store(z + 144, c4_1);
-            v_store(z + 160, c5_0);
-            v_store(z + 176, c5_1);
-            v_store(z + 192, c6_0);
-            v_store(z + 208, c6_1);
-            v_store(z + 224, c7_0);
-            v_store(z + 240, c7_1);
-            v_store(z + 256, c8_0);
-            v_store(z + 272, c8_1);
-            v_store(z + 288, c9_0);
-            v_store(z + 304, c9_1);
-        }
-        for (; i + 8 <= hi; i += 8) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero();
-            vf c7_0 = v_zero(), c7_1 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
+            for (; i + 8 <= hi; i += 8) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero();
+                vf c6_0 = v_zero(), c6_1 = v_zero();
+                vf c7_0 = v_zero(), c7_1 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
+                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
+                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
+                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
+                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
+                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
+                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
+                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
+                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
+                }
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
+                v_store(z + 64, c2_0);
+                v_store(z + 80, c2_1);
+                v_store(z + 96, c3_0);
+                v_store(z + 112, c3_1);
+                v_store(z + 128, c4_0);
+                v_store(z + 144, c4_1);
+                v_store(z + 160, c5_0);
+                v_store(z + 176, c5_1);
+                v_store(z + 192, c6_0);
+                v_store(z + 208, c6_1);
+                v_store(z + 224, c7_0);
+                v_store(z + 240, c7_1);
             }
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-            v_store(z + 64, c2_0);
-            v_store(z + 80, c2_1);
-            v_store(z + 96, c3_0);
-            v_store(z + 112, c3_1);
-            v_store(z + 128, c4_0);
-            v_store(z + 144, c4_1);
-            v_store(z + 160, c5_0);
-            v_store(z + 176, c5_1);
-            v_store(z + 192, c6_0);
-            v_store(z + 208, c6_1);
-            v_store(z + 224, c7_0);
-            v_store(z + 240, c7_1);
-        }
-        for (; i + 7 <= hi; i += 7) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
+            for (; i + 7 <= hi; i += 7) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero();
+                vf c6_0 = v_zero(), c6_1 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
+                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
+                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
+                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
+                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
+                }
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
+                v_store(z + 64, c2_0);
+                v_store(z + 80, c2_1);
+                v_store(z + 96, c3_0);
+                v_store(z + 112, c3_1);
+                v_store(z + 128, c4_0);
+                v_store(z + 144, c4_1);
+                v_store(z + 160, c5_0);
+                v_store(z + 176, c5_1);
+                v_store(z + 192, c6_0);
+                v_store(z + 208, c6_1);
             }
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-            v_store(z + 64, c2_0);
-            v_store(z + 80, c2_1);
-            v_store(z + 96, c3_0);
-            v_store(z + 112, c3_1);
-            v_store(z + 128, c4_0);
-            v_store(z + 144, c4_1);
-            v_store(z + 160, c5_0);
-            v_store(z + 176, c5_1);
-            v_store(z + 192, c6_0);
-            v_store(z + 208, c6_1);
-        }
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
+                }
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
+                v_store(z + 64, c2_0);
+                v_store(z + 80, c2_1);
+                v_store(z + 96, c3_0);
+                v_store(z + 112, c3_1);
+                v_store(z + 128, c4_0);
+                v_store(z + 144, c4_1);
+                v_store(z + 160, c5_0);
+                v_store(z + 176, c5_1);
             }
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-            v_store(z + 64, c2_0);
-            v_store(z + 80, c2_1);
-            v_store(z + 96, c3_0);
-            v_store(z + 112, c3_1);
-            v_store(z + 128, c4_0);
-            v_store(z + 144, c4_1);
-            v_store(z + 160, c5_0);
-            v_store(z + 176, c5_1);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
+                }
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
+                v_store(z + 64, c2_0);
+                v_store(z + 80, c2_1);
+                v_store(z + 96, c3_0);
+                v_store(z + 112, c3_1);
+                v_store(z + 128, c4_0);
+                v_store(z + 144, c4_1);
             }
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-            v_store(z + 64, c2_0);
-            v_store(z + 80, c2_1);
-            v_store(z + 96, c3_0);
-            v_store(z + 112, c3_1);
-            v_store(z + 128, c4_0);
-            v_store(z + 144, c4_1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
+                }
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
+                v_store(z + 64, c2_0);
+                v_store(z + 80, c2_1);
+                v_store(z + 96, c3_0);
+                v_store(z + 112, c3_1);
             }
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-            v_store(z + 64, c2_0);
-            v_store(z + 80, c2_1);
-            v_store(z + 96, c3_0);
-            v_store(z + 112, c3_1);
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero();
-            vf c1_0b = v_zero(), c1_1b = v_zero();
-            vf c2_0b = v_zero(), c2_1b = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                { const vf s = v_set1(x[65]); c1_0b = v_fma(s, b0_1, c1_0b); c1_1b = v_fma(s, b1_1, c1_1b); }
-                { const vf s = v_set1(x[129]); c2_0b = v_fma(s, b0_1, c2_0b); c2_1b = v_fma(s, b1_1, c2_1b); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); }
-                { const vf s = v_set1(x[67]); c1_0b = v_fma(s, b0_3, c1_0b); c1_1b = v_fma(s, b1_3, c1_1b); }
-                { const vf s = v_set1(x[131]); c2_0b = v_fma(s, b0_3, c2_0b); c2_1b = v_fma(s, b1_3, c2_1b); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero();
+                vf c1_0b = v_zero(), c1_1b = v_zero();
+                vf c2_0b = v_zero(), c2_1b = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
+                    { const vf s = v_set1(x[65]); c1_0b = v_fma(s, b0_1, c1_0b); c1_1b = v_fma(s, b1_1, c1_1b); }
+                    { const vf s = v_set1(x[129]); c2_0b = v_fma(s, b0_1, c2_0b); c2_1b = v_fma(s, b1_1, c2_1b); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); }
+                    { const vf s = v_set1(x[67]); c1_0b = v_fma(s, b0_3, c1_0b); c1_1b = v_fma(s, b1_3, c1_1b); }
+                    { const vf s = v_set1(x[131]); c2_0b = v_fma(s, b0_3, c2_0b); c2_1b = v_fma(s, b1_3, c2_1b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
+                c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
+                c2_0 = v_add(c2_0, c2_0b); c2_1 = v_add(c2_1, c2_1b);
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
+                v_store(z + 64, c2_0);
+                v_store(z + 80, c2_1);
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-            c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
-            c2_0 = v_add(c2_0, c2_0b); c2_1 = v_add(c2_1, c2_1b);
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-            v_store(z + 64, c2_0);
-            v_store(z + 80, c2_1);
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero();
-            vf c1_0b = v_zero(), c1_1b = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                { const vf s = v_set1(x[65]); c1_0b = v_fma(s, b0_1, c1_0b); c1_1b = v_fma(s, b1_1, c1_1b); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); }
-                { const vf s = v_set1(x[67]); c1_0b = v_fma(s, b0_3, c1_0b); c1_1b = v_fma(s, b1_3, c1_1b); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero();
+                vf c1_0b = v_zero(), c1_1b = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
+                    { const vf s = v_set1(x[65]); c1_0b = v_fma(s, b0_1, c1_0b); c1_1b = v_fma(s, b1_1, c1_1b); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); }
+                    { const vf s = v_set1(x[67]); c1_0b = v_fma(s, b0_3, c1_0b); c1_1b = v_fma(s, b1_3, c1_1b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
+                c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c1_0);
+                v_store(z + 48, c1_1);
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-            c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c1_0);
-            v_store(z + 48, c1_1);
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero();
-            vf c0_0c = v_zero(), c0_1c = v_zero();
-            vf c0_0d = v_zero(), c0_1d = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                { const vf s = v_set1(x[2]); c0_0c = v_fma(s, b0_2, c0_0c); c0_1c = v_fma(s, b1_2, c0_1c); }
-                vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                { const vf s = v_set1(x[3]); c0_0d = v_fma(s, b0_3, c0_0d); c0_1d = v_fma(s, b1_3, c0_1d); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 64, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero();
+                vf c0_0c = v_zero(), c0_1c = v_zero();
+                vf c0_0d = v_zero(), c0_1d = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
+                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
+                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
+                    { const vf s = v_set1(x[2]); c0_0c = v_fma(s, b0_2, c0_0c); c0_1c = v_fma(s, b1_2, c0_1c); }
+                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
+                    { const vf s = v_set1(x[3]); c0_0d = v_fma(s, b0_3, c0_0d); c0_1d = v_fma(s, b1_3, c0_1d); }
+                }
+                c0_0 = v_add(c0_0, c0_0c); c0_1 = v_add(c0_1, c0_1c);
+                c0_0b = v_add(c0_0b, c0_0d); c0_1b = v_add(c0_1b, c0_1d);
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
+                float *z = c + i * 32 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
             }
-            c0_0 = v_add(c0_0, c0_0c); c0_1 = v_add(c0_1, c0_1c);
-            c0_0b = v_add(c0_0b, c0_0d); c0_1b = v_add(c0_1b, c0_1d);
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-            float *z = c + i * 32 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
         }
     }
 }
@@ -2350,353 +2467,356 @@ KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
 /* ==== 12 lm_head_backward ========================================================================================== */
 
 /* C = A B on every row: [rows][27] x [27][64]. Tile 6 rows x 4 vectors, unrolled 4. 3456 FLOPs a row. */
-KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
+    (void)panel;
     {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 32, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[160]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[161]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[131]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[163]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        {
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 32, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[160]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[161]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[131]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[163]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[160]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[161]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0);
+                v_store(z + 272, c4_1);
+                v_store(z + 288, c4_2);
+                v_store(z + 304, c4_3);
+                v_store(z + 320, c5_0);
+                v_store(z + 336, c5_1);
+                v_store(z + 352, c5_2);
+                v_store(z + 368, c5_3);
             }
-            {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[160]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[161]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 32, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[131]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0);
+                v_store(z + 272, c4_1);
+                v_store(z + 288, c4_2);
+                v_store(z + 304, c4_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-            v_store(z + 256, c4_0);
-            v_store(z + 272, c4_1);
-            v_store(z + 288, c4_2);
-            v_store(z + 304, c4_3);
-            v_store(z + 320, c5_0);
-            v_store(z + 336, c5_1);
-            v_store(z + 352, c5_2);
-            v_store(z + 368, c5_3);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 32, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[131]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 32, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
             }
-            {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 32, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-            v_store(z + 256, c4_0);
-            v_store(z + 272, c4_1);
-            v_store(z + 288, c4_2);
-            v_store(z + 304, c4_3);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 32, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 32, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
             }
-            {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 32, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 32, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-            }
-            {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-            }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 32, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-            }
-            {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-            }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 32, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-            }
-            {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-            }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
         }
     }
 }
@@ -2704,7 +2824,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
 /* ==== 13 lm_head_gradient ========================================================================================== */
 
 /* G = A^T B over all rows: [32][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 4096 FLOPs a row. */
-static inline void lm_head_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void lm_head_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 64; n += 32) {
@@ -2814,13 +2934,6 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
                 c10_1 = v_update(&now, c10_1, w + at + 656, m_at + at + 656, v_at + at + 656);
                 c11_0 = v_update(&now, c11_0, w + at + 704, m_at + at + 704, v_at + at + 704);
                 c11_1 = v_update(&now, c11_1, w + at + 720, m_at + at + 720, v_at + at + 720);
-                float *t = twin + (n) * 32 + m;
-                v_store_turned(t + 0, 32, c0_0, c1_0, c2_0, c3_0);
-                v_store_turned(t + 4, 32, c4_0, c5_0, c6_0, c7_0);
-                v_store_turned(t + 8, 32, c8_0, c9_0, c10_0, c11_0);
-                v_store_turned(t + 512, 32, c0_1, c1_1, c2_1, c3_1);
-                v_store_turned(t + 516, 32, c4_1, c5_1, c6_1, c7_1);
-                v_store_turned(t + 520, 32, c8_1, c9_1, c10_1, c11_1);
             } else {
             v_store(g + (m + 0) * 64 + n + 0, c0_0);
             v_store(g + (m + 0) * 64 + n + 16, c0_1);
@@ -2926,11 +3039,6 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
                 c6_1 = v_update(&now, c6_1, w + at + 400, m_at + at + 400, v_at + at + 400);
                 c7_0 = v_update(&now, c7_0, w + at + 448, m_at + at + 448, v_at + at + 448);
                 c7_1 = v_update(&now, c7_1, w + at + 464, m_at + at + 464, v_at + at + 464);
-                float *t = twin + (n) * 32 + 24;
-                v_store_turned(t + 0, 32, c0_0, c1_0, c2_0, c3_0);
-                v_store_turned(t + 4, 32, c4_0, c5_0, c6_0, c7_0);
-                v_store_turned(t + 512, 32, c0_1, c1_1, c2_1, c3_1);
-                v_store_turned(t + 516, 32, c4_1, c5_1, c6_1, c7_1);
             } else {
             v_store(g + (24 + 0) * 64 + n + 0, c0_0);
             v_store(g + (24 + 0) * 64 + n + 16, c0_1);
@@ -2956,272 +3064,275 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        lm_head_gradient_part(a + from * 32, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        lm_head_gradient_part(a + from * 32, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, m_at, v_at);
     }
 }
 
 /* ==== 14 w2_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-KERNEL void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+KERNEL void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *p0)
 {
+    (void)panel;
     for (int n = 0; n < 256; n += 64) {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        {
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
+                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
+                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
+                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
+                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
+                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
+                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
+                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
+                v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
+                v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
+                v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
+                v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
+                v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
+                v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
+                v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
+                v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
+                v_store(z + 1088, v_keep(c4_0, v_load(p0 + (i + 4) * 272 + n + 0)));
+                v_store(z + 1104, v_keep(c4_1, v_load(p0 + (i + 4) * 272 + n + 16)));
+                v_store(z + 1120, v_keep(c4_2, v_load(p0 + (i + 4) * 272 + n + 32)));
+                v_store(z + 1136, v_keep(c4_3, v_load(p0 + (i + 4) * 272 + n + 48)));
+                v_store(z + 1360, v_keep(c5_0, v_load(p0 + (i + 5) * 272 + n + 0)));
+                v_store(z + 1376, v_keep(c5_1, v_load(p0 + (i + 5) * 272 + n + 16)));
+                v_store(z + 1392, v_keep(c5_2, v_load(p0 + (i + 5) * 272 + n + 32)));
+                v_store(z + 1408, v_keep(c5_3, v_load(p0 + (i + 5) * 272 + n + 48)));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-            v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-            v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-            v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-            v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-            v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-            v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-            v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-            v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
-            v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
-            v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
-            v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
-            v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
-            v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
-            v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
-            v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
-            v_store(z + 1088, v_keep(c4_0, v_load(p0 + (i + 4) * 272 + n + 0)));
-            v_store(z + 1104, v_keep(c4_1, v_load(p0 + (i + 4) * 272 + n + 16)));
-            v_store(z + 1120, v_keep(c4_2, v_load(p0 + (i + 4) * 272 + n + 32)));
-            v_store(z + 1136, v_keep(c4_3, v_load(p0 + (i + 4) * 272 + n + 48)));
-            v_store(z + 1360, v_keep(c5_0, v_load(p0 + (i + 5) * 272 + n + 0)));
-            v_store(z + 1376, v_keep(c5_1, v_load(p0 + (i + 5) * 272 + n + 16)));
-            v_store(z + 1392, v_keep(c5_2, v_load(p0 + (i + 5) * 272 + n + 32)));
-            v_store(z + 1408, v_keep(c5_3, v_load(p0 + (i + 5) * 272 + n + 48)));
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
+                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
+                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
+                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
+                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
+                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
+                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
+                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
+                v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
+                v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
+                v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
+                v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
+                v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
+                v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
+                v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
+                v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
+                v_store(z + 1088, v_keep(c4_0, v_load(p0 + (i + 4) * 272 + n + 0)));
+                v_store(z + 1104, v_keep(c4_1, v_load(p0 + (i + 4) * 272 + n + 16)));
+                v_store(z + 1120, v_keep(c4_2, v_load(p0 + (i + 4) * 272 + n + 32)));
+                v_store(z + 1136, v_keep(c4_3, v_load(p0 + (i + 4) * 272 + n + 48)));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-            v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-            v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-            v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-            v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-            v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-            v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-            v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-            v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
-            v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
-            v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
-            v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
-            v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
-            v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
-            v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
-            v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
-            v_store(z + 1088, v_keep(c4_0, v_load(p0 + (i + 4) * 272 + n + 0)));
-            v_store(z + 1104, v_keep(c4_1, v_load(p0 + (i + 4) * 272 + n + 16)));
-            v_store(z + 1120, v_keep(c4_2, v_load(p0 + (i + 4) * 272 + n + 32)));
-            v_store(z + 1136, v_keep(c4_3, v_load(p0 + (i + 4) * 272 + n + 48)));
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
+                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
+                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
+                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
+                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
+                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
+                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
+                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
+                v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
+                v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
+                v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
+                v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
+                v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
+                v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
+                v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
+                v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-            v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-            v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-            v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-            v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-            v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-            v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-            v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-            v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
-            v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
-            v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
-            v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
-            v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
-            v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
-            v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
-            v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
+                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
+                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
+                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
+                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
+                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
+                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
+                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
+                v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
+                v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
+                v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
+                v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-            v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-            v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-            v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-            v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-            v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-            v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-            v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-            v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
-            v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
-            v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
-            v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
+                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
+                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
+                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
+                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
+                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
+                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
+                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
             }
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-            v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-            v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-            v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-            v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-            v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-            v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-            v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 64, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 64, *y = b + n;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                float *z = c + i * 272 + n;
+                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
+                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
+                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
+                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 272 + n;
-            v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-            v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-            v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-            v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
         }
     }
 }
@@ -3229,7 +3340,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
 /* ==== 15 w2_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 8 rows x 3 vectors, unrolled 2. 32768 FLOPs a row. */
-static inline void w2_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void w2_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 240; n += 48) {
@@ -3319,13 +3430,6 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
                 c7_0 = v_update(&now, c7_0, w + at + 1904, m_at + at + 1904, v_at + at + 1904);
                 c7_1 = v_update(&now, c7_1, w + at + 1920, m_at + at + 1920, v_at + at + 1920);
                 c7_2 = v_update(&now, c7_2, w + at + 1936, m_at + at + 1936, v_at + at + 1936);
-                float *t = twin + (n) * 64 + m;
-                v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
-                v_store_turned(t + 4, 64, c4_0, c5_0, c6_0, c7_0);
-                v_store_turned(t + 1024, 64, c0_1, c1_1, c2_1, c3_1);
-                v_store_turned(t + 1028, 64, c4_1, c5_1, c6_1, c7_1);
-                v_store_turned(t + 2048, 64, c0_2, c1_2, c2_2, c3_2);
-                v_store_turned(t + 2052, 64, c4_2, c5_2, c6_2, c7_2);
             } else {
             v_store(g + (m + 0) * 272 + n + 0, c0_0);
             v_store(g + (m + 0) * 272 + n + 16, c0_1);
@@ -3426,9 +3530,6 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
                 c5_0 = v_update(&now, c5_0, w + at + 1360, m_at + at + 1360, v_at + at + 1360);
                 c6_0 = v_update(&now, c6_0, w + at + 1632, m_at + at + 1632, v_at + at + 1632);
                 c7_0 = v_update(&now, c7_0, w + at + 1904, m_at + at + 1904, v_at + at + 1904);
-                float *t = twin + (240) * 64 + m;
-                v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
-                v_store_turned(t + 4, 64, c4_0, c5_0, c6_0, c7_0);
             } else {
             v_store(g + (m + 0) * 272 + 240 + 0, c0_0);
             v_store(g + (m + 1) * 272 + 240 + 0, c1_0);
@@ -3446,272 +3547,349 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        w2_gradient_part(a + from * 64, b + from * 272, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        w2_gradient_part(a + from * 64, b + from * 272, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, m_at, v_at);
     }
 }
 
 /* ==== 16 w1_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][256] x [256][64]. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-KERNEL void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
     {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[1360]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[1361]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[1362]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[1363]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        for (int64_t from = 0; from < 256; from += 128) {
+            const float *from_row = b + 0 * 272 + from;
+            for (int64_t j = 0; j < 64; j += 16)
+                for (int64_t u = 0; u < 128; u += 16) v_turn(panel + u * 64 + j, 64, from_row + j * 272 + u, 272);
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
+                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[1360]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[1361]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[1362]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[1363]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
+                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0);
+                v_store(z + 272, c4_1);
+                v_store(z + 288, c4_2);
+                v_store(z + 304, c4_3);
+                v_store(z + 320, c5_0);
+                v_store(z + 336, c5_1);
+                v_store(z + 352, c5_2);
+                v_store(z + 368, c5_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-            v_store(z + 256, c4_0);
-            v_store(z + 272, c4_1);
-            v_store(z + 288, c4_2);
-            v_store(z + 304, c4_3);
-            v_store(z + 320, c5_0);
-            v_store(z + 336, c5_1);
-            v_store(z + 352, c5_2);
-            v_store(z + 368, c5_3);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0);
+                v_store(z + 272, c4_1);
+                v_store(z + 288, c4_2);
+                v_store(z + 304, c4_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-            v_store(z + 256, c4_0);
-            v_store(z + 272, c4_1);
-            v_store(z + 288, c4_2);
-            v_store(z + 304, c4_3);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 272, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 256; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 272 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                }
+                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                if (from < 128) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
         }
     }
 }
@@ -3754,271 +3932,285 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
     }
 }
 
-/* ==== 19 wo_backward =============================================================================================== */
+/* ==== 19 gather ==================================================================================================== */
+
+/* The sum of every thread's copy: [threads][rows][64]. 64 FLOPs a row and thread. */
+KERNEL void gather(float *p, int64_t apart, int64_t threads, int64_t lo, int64_t hi)
+{
+    for (int64_t t = 1; t < threads; t++) {
+        const float *x = p + t * apart * 64;
+        for (int64_t i = lo * 64; i < hi * 64; i += 16) v_store(p + i, v_add(v_load(p + i), v_load(x + i)));
+    }
+}
+
+/* ==== 20 wo_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. */
-KERNEL void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
+    (void)panel;
     {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        {
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 64, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0);
+                v_store(z + 272, c4_1);
+                v_store(z + 288, c4_2);
+                v_store(z + 304, c4_3);
+                v_store(z + 320, c5_0);
+                v_store(z + 336, c5_1);
+                v_store(z + 352, c5_2);
+                v_store(z + 368, c5_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-            v_store(z + 256, c4_0);
-            v_store(z + 272, c4_1);
-            v_store(z + 288, c4_2);
-            v_store(z + 304, c4_3);
-            v_store(z + 320, c5_0);
-            v_store(z + 336, c5_1);
-            v_store(z + 352, c5_2);
-            v_store(z + 368, c5_3);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 64, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0);
+                v_store(z + 272, c4_1);
+                v_store(z + 288, c4_2);
+                v_store(z + 304, c4_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-            v_store(z + 256, c4_0);
-            v_store(z + 272, c4_1);
-            v_store(z + 288, c4_2);
-            v_store(z + 304, c4_3);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 64, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 64, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 64, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 64, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 64, *y = b + 0;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                float *z = c + i * 64 + 0;
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
         }
     }
 }
 
-/* ==== 20 wo_gradient =============================================================================================== */
+/* ==== 21 wo_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 8192 FLOPs a row. */
-static inline void wo_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void wo_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 64; n += 32) {
@@ -4128,13 +4320,6 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
                 c10_1 = v_update(&now, c10_1, w + at + 656, m_at + at + 656, v_at + at + 656);
                 c11_0 = v_update(&now, c11_0, w + at + 704, m_at + at + 704, v_at + at + 704);
                 c11_1 = v_update(&now, c11_1, w + at + 720, m_at + at + 720, v_at + at + 720);
-                float *t = twin + (n) * 64 + m;
-                v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
-                v_store_turned(t + 4, 64, c4_0, c5_0, c6_0, c7_0);
-                v_store_turned(t + 8, 64, c8_0, c9_0, c10_0, c11_0);
-                v_store_turned(t + 1024, 64, c0_1, c1_1, c2_1, c3_1);
-                v_store_turned(t + 1028, 64, c4_1, c5_1, c6_1, c7_1);
-                v_store_turned(t + 1032, 64, c8_1, c9_1, c10_1, c11_1);
             } else {
             v_store(g + (m + 0) * 64 + n + 0, c0_0);
             v_store(g + (m + 0) * 64 + n + 16, c0_1);
@@ -4212,9 +4397,6 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
                 c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
                 c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
                 c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
-                float *t = twin + (n) * 64 + 60;
-                v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
-                v_store_turned(t + 1024, 64, c0_1, c1_1, c2_1, c3_1);
             } else {
             v_store(g + (60 + 0) * 64 + n + 0, c0_0);
             v_store(g + (60 + 0) * 64 + n + 16, c0_1);
@@ -4232,16 +4414,16 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        wo_gradient_part(a + from * 64, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        wo_gradient_part(a + from * 64, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, m_at, v_at);
     }
 }
 
-/* ==== 21 clear_2 =================================================================================================== */
+/* ==== 22 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][192]. */
 KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
@@ -4250,10 +4432,10 @@ KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
     for (int64_t i = lo * 192; i < hi * 192; i += 16) v_store(p + i, v_zero());
 }
 
-/* ==== 22 causal_attention_grad ===================================================================================== */
+/* ==== 23 causal_attention_grad ===================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. */
-/* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=, the columns of head groups g_lo to g_hi of 1. */
+/* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=. */
 static inline void causal_attention_grad_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
 {
     vf mean0 = v_zero();
@@ -4347,14 +4529,14 @@ static inline void causal_attention_grad_scatter_group(const float *restrict q, 
 }
 
 KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
-    const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi, int64_t g_lo, int64_t g_hi)
+    const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[1024];
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
         const int64_t room = 64 / quads, most = r + (room < 8 ? room : 8), limit = most < hi ? most : hi;
         for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++) continue;
-        for (int64_t g = g_lo; g < g_hi; g++) {
+        for (int64_t g = 0; g < 1; g++) {
             for (int64_t i = r; i < end; i++) {
                 float *d = slopes + (i - r) * quads * 16;
                 causal_attention_grad_slopes_group(dout + i * 64 + g * 64, qkv + 128 + g * 64, anc + i * anc_ld, depth[i] + 1,
@@ -4370,271 +4552,359 @@ KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *rest
     }
 }
 
-/* ==== 23 wqkv_backward ============================================================================================= */
+/* ==== 24 gather_2 ================================================================================================== */
+
+/* The sum of every thread's copy: [threads][rows][192]. 192 FLOPs a row and thread. */
+KERNEL void gather_2(float *p, int64_t apart, int64_t threads, int64_t lo, int64_t hi)
+{
+    for (int64_t t = 1; t < threads; t++) {
+        const float *x = p + t * apart * 192;
+        for (int64_t i = lo * 192; i < hi * 192; i += 16) v_store(p + i, v_add(v_load(p + i), v_load(x + i)));
+    }
+}
+
+/* ==== 25 wqkv_backward ============================================================================================= */
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. */
-KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
     {
-        int64_t i = lo;
-        for (; i + 6 <= hi; i += 6) {
-            const float *x = a + i * 192, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-            for (int t = 0; t < 192; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[768]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                { const vf s = v_set1(x[960]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[769]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                { const vf s = v_set1(x[961]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[770]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                { const vf s = v_set1(x[962]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[771]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                { const vf s = v_set1(x[963]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+        for (int64_t from = 0; from < 192; from += 96) {
+            const float *from_row = b + 0 * 192 + from;
+            for (int64_t j = 0; j < 64; j += 16)
+                for (int64_t u = 0; u < 96; u += 16) v_turn(panel + u * 64 + j, 64, from_row + j * 192 + u, 192);
+            int64_t i = lo;
+            for (; i + 6 <= hi; i += 6) {
+                const float *x = a + i * 192 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
+                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
+                }
+                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[768]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    { const vf s = v_set1(x[960]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[769]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    { const vf s = v_set1(x[961]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[770]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    { const vf s = v_set1(x[962]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[771]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                    { const vf s = v_set1(x[963]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
+                }
+                if (from < 96) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
+                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0);
+                v_store(z + 272, c4_1);
+                v_store(z + 288, c4_2);
+                v_store(z + 304, c4_3);
+                v_store(z + 320, c5_0);
+                v_store(z + 336, c5_1);
+                v_store(z + 352, c5_2);
+                v_store(z + 368, c5_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-            v_store(z + 256, c4_0);
-            v_store(z + 272, c4_1);
-            v_store(z + 288, c4_2);
-            v_store(z + 304, c4_3);
-            v_store(z + 320, c5_0);
-            v_store(z + 336, c5_1);
-            v_store(z + 352, c5_2);
-            v_store(z + 368, c5_3);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            const float *x = a + i * 192, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-            for (int t = 0; t < 192; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                { const vf s = v_set1(x[768]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                { const vf s = v_set1(x[769]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                { const vf s = v_set1(x[770]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                { const vf s = v_set1(x[771]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+            for (; i + 5 <= hi; i += 5) {
+                const float *x = a + i * 192 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
+                }
+                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    { const vf s = v_set1(x[768]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    { const vf s = v_set1(x[769]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    { const vf s = v_set1(x[770]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                    { const vf s = v_set1(x[771]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
+                }
+                if (from < 96) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
+                v_store(z + 256, c4_0);
+                v_store(z + 272, c4_1);
+                v_store(z + 288, c4_2);
+                v_store(z + 304, c4_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-            v_store(z + 256, c4_0);
-            v_store(z + 272, c4_1);
-            v_store(z + 288, c4_2);
-            v_store(z + 304, c4_3);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            const float *x = a + i * 192, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-            for (int t = 0; t < 192; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+            for (; i + 4 <= hi; i += 4) {
+                const float *x = a + i * 192 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
+                }
+                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
+                }
+                if (from < 96) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
+                v_store(z + 192, c3_0);
+                v_store(z + 208, c3_1);
+                v_store(z + 224, c3_2);
+                v_store(z + 240, c3_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-            v_store(z + 192, c3_0);
-            v_store(z + 208, c3_1);
-            v_store(z + 224, c3_2);
-            v_store(z + 240, c3_3);
-        }
-        for (; i + 3 <= hi; i += 3) {
-            const float *x = a + i * 192, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-            for (int t = 0; t < 192; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+            for (; i + 3 <= hi; i += 3) {
+                const float *x = a + i * 192 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
+                }
+                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
+                }
+                if (from < 96) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
+                v_store(z + 128, c2_0);
+                v_store(z + 144, c2_1);
+                v_store(z + 160, c2_2);
+                v_store(z + 176, c2_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-            v_store(z + 128, c2_0);
-            v_store(z + 144, c2_1);
-            v_store(z + 160, c2_2);
-            v_store(z + 176, c2_3);
-        }
-        for (; i + 2 <= hi; i += 2) {
-            const float *x = a + i * 192, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-            for (int t = 0; t < 192; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+            for (; i + 2 <= hi; i += 2) {
+                const float *x = a + i * 192 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
+                }
+                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
+                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
+                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
+                }
+                if (from < 96) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
+                v_store(z + 64, c1_0);
+                v_store(z + 80, c1_1);
+                v_store(z + 96, c1_2);
+                v_store(z + 112, c1_3);
             }
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
-            v_store(z + 64, c1_0);
-            v_store(z + 80, c1_1);
-            v_store(z + 96, c1_2);
-            v_store(z + 112, c1_3);
-        }
-        for (; i + 1 <= hi; i += 1) {
-            const float *x = a + i * 192, *y = b + 0;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-            vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-            for (int t = 0; t < 192; t += 4, x += 4, y += 256) {
-                vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+            for (; i + 1 <= hi; i += 1) {
+                const float *x = a + i * 192 + from, *y = panel;
+                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
+                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
+                float *z = c + i * 64 + 0;
+                if (from) {
+                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
+                }
+                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
+                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
+                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
+                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
+                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
+                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
+                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
+                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
+                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
+                }
+                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
+                if (from < 96) {
+                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
+                    continue;
+                }
+                v_store(z + 0, c0_0);
+                v_store(z + 16, c0_1);
+                v_store(z + 32, c0_2);
+                v_store(z + 48, c0_3);
             }
-            c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z = c + i * 64 + 0;
-            v_store(z + 0, c0_0);
-            v_store(z + 16, c0_1);
-            v_store(z + 32, c0_2);
-            v_store(z + 48, c0_3);
         }
     }
 }
 
-/* ==== 24 wqkv_gradient ============================================================================================= */
+/* ==== 26 wqkv_gradient ============================================================================================= */
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 8 rows x 3 vectors, unrolled 2. 24576 FLOPs a row. */
-static inline void wqkv_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void wqkv_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 192; n += 48) {
@@ -4724,13 +4994,6 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
                 c7_0 = v_update(&now, c7_0, w + at + 1344, m_at + at + 1344, v_at + at + 1344);
                 c7_1 = v_update(&now, c7_1, w + at + 1360, m_at + at + 1360, v_at + at + 1360);
                 c7_2 = v_update(&now, c7_2, w + at + 1376, m_at + at + 1376, v_at + at + 1376);
-                float *t = twin + (n) * 64 + m;
-                v_store_turned(t + 0, 64, c0_0, c1_0, c2_0, c3_0);
-                v_store_turned(t + 4, 64, c4_0, c5_0, c6_0, c7_0);
-                v_store_turned(t + 1024, 64, c0_1, c1_1, c2_1, c3_1);
-                v_store_turned(t + 1028, 64, c4_1, c5_1, c6_1, c7_1);
-                v_store_turned(t + 2048, 64, c0_2, c1_2, c2_2, c3_2);
-                v_store_turned(t + 2052, 64, c4_2, c5_2, c6_2, c7_2);
             } else {
             v_store(g + (m + 0) * 192 + n + 0, c0_0);
             v_store(g + (m + 0) * 192 + n + 16, c0_1);
@@ -4764,16 +5027,16 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        wqkv_gradient_part(a + from * 64, b + from * 192, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        wqkv_gradient_part(a + from * 64, b + from * 192, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, m_at, v_at);
     }
 }
 
-/* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
+/* ==== 27 rows_rms_grad_to_lookup_grad ============================================================================== */
 
 /* Row by row, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 960 FLOPs a row. */
 KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
@@ -4811,7 +5074,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
     }
 }
 
-/* ==== 26 batch ===================================================================================================== */
+/* ==== 28 batch ===================================================================================================== */
 
 /* The lists of the rows that row r attends to: its parent's, and itself, repeated up to a multiple of four. */
 static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t depth)
@@ -4827,10 +5090,42 @@ static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t de
     (void)s; (void)r; (void)parent; (void)most;
 }
 
-/* The rows of the first n chosen documents, level by level: an equal prefix, or an equal (token, position), is one row. */
-static void find_rows(eegen *s, int64_t n)
+/* Shares out the first n chosen documents, ordered by their first letters, so that most equal prefixes stay together: every
+   thread has about as many rows, which nobody else needs. */
+static void share_documents(eegen *s, int64_t n, int64_t threads)
 {
     const int64_t *starts = longs_of(s, s->at_starts);
+    const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place);
+    int32_t *chosen = index_of(s, s->at_chosen), *drawn = index_of(s, s->at_at), *rows = index_of(s, s->at_end);
+    int64_t *first = longs_of(s, s->at_first_document), at[VOCAB + 1] = { 0 };
+    first[0] = 0;
+    first[threads] = n;
+    if (threads == 1) return;
+    for (int64_t b = 0; b < n; b++) at[(place[starts[chosen[b]]] >> 16 & 0xFFFF) + 1]++;
+    for (int64_t i = 0; i < VOCAB; i++) at[i + 1] += at[i];
+    for (int64_t b = 0; b < n; b++) drawn[b] = chosen[b];
+    for (int64_t b = 0; b < n; b++) chosen[at[place[starts[drawn[b]]] >> 16 & 0xFFFF]++] = drawn[b];
+    uint64_t *seen = (uint64_t *)longs_of(s, s->at_seen);
+    const uint64_t stamp = (uint64_t)++s->stamp;
+    int32_t all = 0;
+    for (int64_t b = 0; b < n; b++) {
+        const int64_t start = starts[chosen[b]], end = starts[chosen[b] + 1];
+        int64_t i = start;
+        if (s->sharing) while (i < end && seen[place[i] >> 32] >> 32 == stamp) i++;
+        rows[b] = all += (int32_t)(end - i);
+        for (; i < end; i++) seen[place[i] >> 32] = stamp << 32;
+    }
+    for (int64_t t = 1, b = 0; t < threads; t++) {
+        while (b < n && rows[b] * threads < all * t) b++;
+        first[t] = b;
+    }
+}
+
+/* The rows of the first n chosen documents, thread by thread and level by level: an equal prefix, or an equal (token,
+   position), is one row. */
+static void find_rows(eegen *s, int64_t n, int64_t threads)
+{
+    const int64_t *starts = longs_of(s, s->at_starts), *first = longs_of(s, s->at_first_document);
     const int32_t *chosen = index_of(s, s->at_chosen);
     const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place);
     uint64_t *seen = (uint64_t *)longs_of(s, s->at_seen), *pair_seen = (uint64_t *)longs_of(s, s->at_pair_seen);
@@ -4838,53 +5133,63 @@ static void find_rows(eegen *s, int64_t n)
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
     int32_t *count = index_of(s, s->at_count), *row_of = index_of(s, s->at_row_of), *target_of = index_of(s, s->at_target_of);
-    const uint64_t stamp = (uint64_t)++s->stamp, forget = s->sharing ? 0 : ~(uint64_t)0;
-    int32_t rows = 0, pairs = 0, positions = 0, t = 0;
-    for (int64_t b = 0; b < n; b++) {
-        at[b] = (int32_t)starts[chosen[b]];
-        end[b] = (int32_t)starts[chosen[b] + 1];
-        last[b] = -1;
-    }
-    for (int64_t live = n, kept; live; live = kept, t++) {
-        longs_of(s, s->at_level)[t] = rows;
-        kept = 0;
+    const uint64_t batch = (uint64_t)s->stamp + 1, forget = s->sharing ? 0 : ~(uint64_t)0;
+    int32_t rows = 0, pairs = 0, positions = 0;
+    share_documents(s, n, threads);
+    for (int64_t g = 0; g < threads; g++) {
+        const uint64_t stamp = (uint64_t)++s->stamp;
+        int64_t *level = longs_of(s, s->at_level) + g * (BLOCK + 1), live = first[g + 1] - first[g];
+        int32_t t = 0;
+        longs_of(s, s->at_first_row)[g] = rows;
+        longs_of(s, s->at_first_position)[g] = positions;
         for (int64_t b = 0; b < live; b++) {
-            const uint64_t here = place[at[b]];
-            uint64_t *mark = seen + (here >> 32);
-            int32_t r = (int32_t)*mark;
-            if ((*mark >> 32 ^ stamp) | forget) {
-                const int32_t token = here & 0xFFFF;
-                uint64_t *pair = pair_seen + token * BLOCK + t;
-                int32_t p = (int32_t)*pair;
-                if ((*pair >> 32 ^ stamp) | forget) {
-                    p = pairs++;
-                    *pair = stamp << 32 | (uint32_t)p;
-                    pair_token[p] = token;
-                    pair_position[p] = t;
-                }
-                r = rows++;
-                *mark = stamp << 32 | (uint32_t)r;
-                pair_of[r] = p;
-                depth[r] = t;
-                parent[r] = last[b];
-                count[r] = 0;
-                inherit(s, r, last[b], t);
-            }
-            target_of[positions] = here >> 16 & 0xFFFF;
-            row_of[positions++] = r;
-            count[r]++;
-            /* documents that go on move up */
-            last[kept] = r;
-            at[kept] = at[b] + 1;
-            end[kept] = end[b];
-            kept += at[kept] < end[kept];
+            at[b] = (int32_t)starts[chosen[first[g] + b]];
+            end[b] = (int32_t)starts[chosen[first[g] + b] + 1];
+            last[b] = -1;
         }
+        for (int64_t kept; live; live = kept, t++) {
+            level[t] = rows;
+            kept = 0;
+            for (int64_t b = 0; b < live; b++) {
+                const uint64_t here = place[at[b]];
+                uint64_t *mark = seen + (here >> 32);
+                int32_t r = (int32_t)*mark;
+                if ((*mark >> 32 ^ stamp) | forget) {
+                    const int32_t token = here & 0xFFFF;
+                    uint64_t *pair = pair_seen + token * BLOCK + t;
+                    int32_t p = (int32_t)*pair;
+                    if ((*pair >> 32 ^ batch) | forget) {
+                        p = pairs++;
+                        *pair = batch << 32 | (uint32_t)p;
+                        pair_token[p] = token;
+                        pair_position[p] = t;
+                    }
+                    r = rows++;
+                    *mark = stamp << 32 | (uint32_t)r;
+                    pair_of[r] = p;
+                    depth[r] = t;
+                    parent[r] = last[b];
+                    count[r] = 0;
+                    inherit(s, r, last[b], t);
+                }
+                target_of[positions] = here >> 16 & 0xFFFF;
+                row_of[positions++] = r;
+                count[r]++;
+                /* documents that go on move up */
+                last[kept] = r;
+                at[kept] = at[b] + 1;
+                end[kept] = end[b];
+                kept += at[kept] < end[kept];
+            }
+        }
+        level[t] = rows;
+        longs_of(s, s->at_levels)[g] = t;
     }
-    longs_of(s, s->at_level)[t] = rows;
+    longs_of(s, s->at_first_row)[threads] = rows;
+    longs_of(s, s->at_first_position)[threads] = positions;
     s->rows = rows;
     s->pairs = pairs;
     s->count = positions;
-    s->levels = t;
     s->total_rows += rows;
     s->total_pairs += pairs;
     s->total_count += positions;
@@ -4904,7 +5209,7 @@ static void next_batch(eegen *s)
         else chosen[b] = known ? ahead[b] : (int32_t)(next_random(&s->rng) % (uint64_t)s->documents);
     }
     if (s->random && known) s->rng = s->ahead[1];
-    find_rows(s, s->batch);
+    find_rows(s, s->batch, s->threads);
 }
 
 /* Brings what the next random batch will read towards the core while this step computes, one thing a call: where its
@@ -4930,12 +5235,12 @@ static void look_ahead(eegen *s, int what)
         }
 }
 
-/* ==== 27 step ====================================================================================================== */
+/* ==== 29 step ====================================================================================================== */
 
 /* Logits of the rows given, from the documents' tokens up. */
-static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span rows, span levels)
+static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span my_rows, span levels)
 {
-    const span my_pairs = share(pairs, thread, threads), my_rows = share(rows, thread, threads);
+    const span my_pairs = share(pairs, thread, threads);
     (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
     float *const e = floats_of(s, s->at_slot[1]);
@@ -4949,25 +5254,24 @@ static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span 
     float *const x = floats_of(s, s->at_slot[9]);
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const weights = weights_of(s);
-    float *const twins = twins_of(s);
+    float *const scratch = floats_of(s, s->at_scratch) + thread * SCRATCH;
     rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
             weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
-    wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
+    wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi, scratch);
     if (threads > 1) wait_for_all(s);
     causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
             my_rows.hi);
-    if (threads > 1) wait_for_all(s);
-    wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
+    wo_forward(a, weights + W_layers_0_wo, r, my_rows.lo, my_rows.hi, scratch, e, index_of(s, s->at_pair_of));
     rows_rms(my_rows.lo, my_rows.hi, r, rms2);
-    w1_forward(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
-    w2_forward(h, twins + T_layers_0_w2, x, my_rows.lo, my_rows.hi, r);
-    lm_head_forward(x, twins + T_lm_head, logits, my_rows.lo, my_rows.hi);
+    w1_forward(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi, scratch);
+    w2_forward(h, weights + W_layers_0_w2, x, my_rows.lo, my_rows.hi, scratch, r);
+    lm_head_forward(x, weights + W_lm_head, logits, my_rows.lo, my_rows.hi, scratch);
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
 static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
-    const span my_rows = share((span){ 0, s->rows }, thread, threads);
+    const span my_rows = rows_of(s, thread);
     double total = 0.0;
     s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
@@ -4978,9 +5282,10 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 /* The gradient of every parameter; with `how`, those that one product makes are used up at once to update the weights. */
 static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
 {
-    const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, s->levels };
-    const span my_pairs = share(pairs, thread, threads), my_rows = share(rows, thread, threads);
+    const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, longs_of(s, s->at_levels)[thread] };
+    const span my_pairs = share(pairs, thread, threads), my_rows = rows_of(s, thread);
     (void)my_pairs; (void)my_rows; (void)levels; (void)how;
+    const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -5005,104 +5310,70 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const gradients = gradients_of(s);
     float *const all_m = m_of(s);
     float *const all_v = v_of(s);
-    lm_head_backward(logits, weights + W_lm_head, d_x, my_rows.lo, my_rows.hi);
-    if (threads > 1) wait_for_all(s);
-    {
-        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
+    float *const scratch = floats_of(s, s->at_scratch) + thread * SCRATCH;
+    lm_head_backward(logits, weights + W_lm_head, d_x, my_rows.lo, my_rows.hi, scratch);
+    if (threads > 1 && turns == 1) wait_for_all(s);
+    for (int64_t turn = turns - 1; turn >= 0; turn--) {
         const span part = turns > 1 ? my_rows : rows;
-        for (int64_t turn = turns - 1; turn >= 0; turn--) {
-            lm_head_gradient(logits + part.lo * 32, x + part.lo * 64, gradients + W_lm_head, part.hi - part.lo,
-                SHARE_OF((thread + turn) % threads, 3), turn + 1 < turns, turn ? 0 : how, weights + W_lm_head,
-                        twins + T_lm_head, all_m + W_lm_head, all_v + W_lm_head);
-            if (turn) wait_for_all(s);
-        }
+        lm_head_gradient(logits + part.lo * 32, x + part.lo * 64, gradients + W_lm_head, part.hi - part.lo,
+            SHARE_OF((thread + turn) % threads, 3), turn + 1 < turns, turn ? 0 : how, weights + W_lm_head,
+                    all_m + W_lm_head, all_v + W_lm_head);
+        if (turn) wait_for_all(s);
     }
-    w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
-    if (threads > 1) wait_for_all(s);
-    {
-        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
+    w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, scratch, h);
+    if (threads > 1 && turns == 1) wait_for_all(s);
+    for (int64_t turn = turns - 1; turn >= 0; turn--) {
         const span part = turns > 1 ? my_rows : rows;
-        for (int64_t turn = turns - 1; turn >= 0; turn--) {
-            w2_gradient(d_x + part.lo * 64, h + part.lo * 272, gradients + W_layers_0_w2, part.hi - part.lo,
-                SHARE_OF((thread + turn) % threads, 8), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w2,
-                        twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
-            if (turn) wait_for_all(s);
-        }
+        w2_gradient(d_x + part.lo * 64, h + part.lo * 272, gradients + W_layers_0_w2, part.hi - part.lo,
+            SHARE_OF((thread + turn) % threads, 8), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w2,
+                    all_m + W_layers_0_w2, all_v + W_layers_0_w2);
+        if (turn) wait_for_all(s);
     }
-    w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
-    if (threads > 1) wait_for_all(s);
-    {
-        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
+    w1_backward(d_linear, weights + W_layers_0_w1, d_rms, my_rows.lo, my_rows.hi, scratch);
+    if (threads > 1 && turns == 1) wait_for_all(s);
+    for (int64_t turn = turns - 1; turn >= 0; turn--) {
         const span part = turns > 1 ? my_rows : rows;
-        for (int64_t turn = turns - 1; turn >= 0; turn--) {
-            w2_gradient(rms2 + part.lo * 64, d_linear + part.lo * 272, gradients + W_layers_0_w1, part.hi - part.lo,
-                SHARE_OF((thread + turn) % threads, 8), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w1,
-                        twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
-            if (turn) wait_for_all(s);
-        }
+        w2_gradient(rms2 + part.lo * 64, d_linear + part.lo * 272, gradients + W_layers_0_w1, part.hi - part.lo,
+            SHARE_OF((thread + turn) % threads, 8), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w1,
+                    all_m + W_layers_0_w1, all_v + W_layers_0_w1);
+        if (turn) wait_for_all(s);
     }
-    clear(collect, my_pairs.lo, my_pairs.hi);
-    if (threads > 1) wait_for_all(s);
-    if (thread == 0) rows_rms_grad_to_collect(rows.lo, rows.hi, d_rms, r, d_x, d_r, collect,
+    clear(collect + thread * s->rows_most * 64, 0, pairs.hi);
+    if (threads > 1 && turns == 1) wait_for_all(s);
+    rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect + thread * s->rows_most * 64,
             index_of(s, s->at_pair_of));
     if (threads > 1) wait_for_all(s);
-    wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
-    if (threads > 1) wait_for_all(s);
-    {
-        const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
+    if (threads > 1) gather(collect, s->rows_most, threads, my_pairs.lo, my_pairs.hi);
+    wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi, scratch);
+    if (threads > 1 && turns == 1) wait_for_all(s);
+    for (int64_t turn = turns - 1; turn >= 0; turn--) {
         const span part = turns > 1 ? my_rows : rows;
-        for (int64_t turn = turns - 1; turn >= 0; turn--) {
-            wo_gradient(d_r + part.lo * 64, a + part.lo * 64, gradients + W_layers_0_wo, part.hi - part.lo,
-                SHARE_OF((thread + turn) % threads, 6), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wo,
-                        twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
-            if (turn) wait_for_all(s);
-        }
+        wo_gradient(d_r + part.lo * 64, a + part.lo * 64, gradients + W_layers_0_wo, part.hi - part.lo,
+            SHARE_OF((thread + turn) % threads, 6), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wo,
+                    all_m + W_layers_0_wo, all_v + W_layers_0_wo);
+        if (turn) wait_for_all(s);
     }
-    clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
-    if (threads > 1) wait_for_all(s);
+    clear_2(d_qkv + thread * s->rows_most * 192, 0, pairs.hi);
     causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
-            d_qkv, rows.lo, rows.hi, SHARE(1));
+            d_qkv + thread * s->rows_most * 192, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
-    wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
+    if (threads > 1) gather_2(d_qkv, s->rows_most, threads, my_pairs.lo, my_pairs.hi);
+    wqkv_backward(d_qkv, weights + W_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi, scratch);
     if (threads > 1) wait_for_all(s);
-    {
-        const int64_t turns = pairs.hi > 160 * (threads - 1) ? threads : 1;
-        const span part = turns > 1 ? my_pairs : pairs;
-        for (int64_t turn = turns - 1; turn >= 0; turn--) {
-            wqkv_gradient(rms + part.lo * 64, d_qkv + part.lo * 192, gradients + W_layers_0_wqkv, part.hi - part.lo,
-                SHARE_OF((thread + turn) % threads, 8), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wqkv,
-                        twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
-            if (turn) wait_for_all(s);
-        }
-    }
+    wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(8), 0, how, weights + W_layers_0_wqkv,
+            all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
     if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
     if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
     if (thread == 0) rows_rms_grad_to_lookup_grad(pairs.lo, pairs.hi, d_rms2, e, collect, add, gradients + W_pos_emb,
             index_of(s, s->at_pair_position), gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
-/* Rows [lo, hi) of a matrix into its other copy, four at a time, a line of each: few rows of the copy are open at once. */
-static void turn(const float *w, float *twin, int64_t cols, int64_t ld, int64_t twin_ld, int64_t lo, int64_t hi)
-{
-    for (int64_t left = 0; left < cols; left += 16)
-        for (int64_t r = lo; r < hi; r += 4)
-            for (int64_t c = left; c < left + 16 && c < cols; c += 16) {
-                const float *x = w + r * ld + c;
-                v_store_turned(twin + c * twin_ld + r, twin_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
-            }
-}
-
-/* The other copy of every matrix, as a host may have changed the weights. */
+/* The other copy of every matrix that has one, as a host may have changed the weights. */
 static void write_twins(eegen *s, int64_t thread, int64_t threads)
 {
     const float *w = weights_of(s);
     float *twin = twins_of(s);
-    (void)w; (void)twin;
-    turn(w + W_layers_0_wqkv, twin + T_layers_0_wqkv, 192, 192, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_wo, twin + T_layers_0_wo, 64, 64, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_w1, twin + T_layers_0_w1, 256, 272, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_w2, twin + T_layers_0_w2, 256, 272, 64, PART(0, 64, 4));
-    turn(w + W_lm_head, twin + T_lm_head, 64, 64, 32, PART(0, 32, 4));
+    (void)w; (void)twin; (void)thread; (void)threads;
 }
 
 /* What gradients are multiplied by for their norm, all of them together, to be at most s->clip. Every thread adds up its part. */
@@ -5150,7 +5421,7 @@ static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
     }
 }
 
-/* ==== 28 interface ================================================================================================= */
+/* ==== 30 interface ================================================================================================= */
 
 #define EXPORT __attribute__((visibility("default")))
 static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
@@ -5187,8 +5458,16 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 8 * (nodes);
     s->at_pair_seen = at = whole_lines(at);
     at += 8 * (VOCAB * BLOCK);
+    s->at_levels = at = whole_lines(at);
+    at += 8 * (threads);
     s->at_level = at = whole_lines(at);
-    at += 8 * (BLOCK + 1);
+    at += 8 * ((BLOCK + 1) * threads);
+    s->at_first_document = at = whole_lines(at);
+    at += 8 * (threads + 1);
+    s->at_first_row = at = whole_lines(at);
+    at += 8 * (threads + 1);
+    s->at_first_position = at = whole_lines(at);
+    at += 8 * (threads + 1);
     s->at_last = at = whole_lines(at);
     at += 4 * (batch);
     s->at_pair_token = at = whole_lines(at);
@@ -5252,9 +5531,9 @@ EXPORT int64_t eegen_arena(void *arena)
     s->at_slot[12] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 272;
     s->at_slot[13] = at = (at + 4095) & ~(int64_t)4095;
-    at += 4 * rows * 64;
+    at += 4 * rows * 64 * threads;
     s->at_slot[14] = at = (at + 4095) & ~(int64_t)4095;
-    at += 4 * rows * 192;
+    at += 4 * rows * 192 * threads;
     s->at_slot[15] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
     return s->bytes = whole_lines(at) + 4096;
@@ -5304,7 +5583,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         if (threads > 1) wait_for_all(s);
         const uint64_t t1 = ticks();
         if (thread == 0) look_ahead(s, 0);
-        forward(s, thread, threads, (span){ 0, s->pairs }, (span){ 0, s->rows }, (span){ 0, s->levels });
+        forward(s, thread, threads, (span){ 0, s->pairs }, rows_of(s, thread), (span){ 0, longs_of(s, s->at_levels)[thread] });
         const float loss = (float)batch_loss(s, thread, threads);
         if (thread == 0) floats_of(s, s->at_losses)[i] = loss;
         if (!(loss < 1e30f)) break;
@@ -5334,8 +5613,8 @@ EXPORT double eegen_loss(void *arena, int64_t n)
 {
     eegen *s = arena;
     write_twins(s, 0, 1);
-    find_rows(s, n);
-    forward(s, 0, 1, (span){ 0, s->pairs }, (span){ 0, s->rows }, (span){ 0, s->levels });
+    find_rows(s, n, 1);
+    forward(s, 0, 1, (span){ 0, s->pairs }, rows_of(s, 0), (span){ 0, longs_of(s, s->at_levels)[0] });
     return batch_loss(s, 0, 1) * (double)s->count;
 }
 

@@ -36,16 +36,18 @@
  *   16 w1_backward                   [rows][256] x [256][64]
  *   17 clear                         [rows][64]
  *   18 rows_rms_grad_to_collect      [rows][64]
- *   19 wo_backward                   [rows][64] x [64][64]
- *   20 wo_gradient                   [64][rows] x [rows][64]
- *   21 clear_2                       [rows][192]
- *   22 causal_attention_grad         4 heads of 16
- *   23 wqkv_backward                 [rows][192] x [192][64]
- *   24 wqkv_gradient                 [64][rows] x [rows][192]
- *   25 rows_rms_grad_to_lookup_grad  [rows][64]
- *   26 batch                         the rows of a batch of documents
- *   27 step                          forward, backward, update
- *   28 interface                     what a host calls
+ *   19 gather                        [threads][rows][64]
+ *   20 wo_backward                   [rows][64] x [64][64]
+ *   21 wo_gradient                   [64][rows] x [rows][64]
+ *   22 clear_2                       [rows][192]
+ *   23 causal_attention_grad         4 heads of 16
+ *   24 gather_2                      [threads][rows][192]
+ *   25 wqkv_backward                 [rows][192] x [192][64]
+ *   26 wqkv_gradient                 [64][rows] x [rows][192]
+ *   27 rows_rms_grad_to_lookup_grad  [rows][64]
+ *   28 batch                         the rows of a batch of documents
+ *   29 step                          forward, backward, update
+ *   30 interface                     what a host calls
  */
 
 /* ==== 1 vectors ==================================================================================================== */
@@ -227,7 +229,7 @@ enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 55744, /* floats of one copy of all parameters, padding included */
     TWINS = 50944, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 23, SCRATCH = 8192, WORK = 0, THREADS = 64,
+    SLOTS = 16, KERNELS = 25, SCRATCH = 8192, WORK = 0, THREADS = 64,
     HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
@@ -282,7 +284,6 @@ typedef struct eegen {
     int64_t rows;                     /* prefix rows of this batch */
     int64_t pairs;                    /* (token, position) rows of this batch */
     int64_t count;                    /* positions of this batch */
-    int64_t levels;                   /* levels of this batch */
     int64_t stamp;                    /* number of this batch */
     int64_t total_rows;               /* prefix rows of all batches so far */
     int64_t total_pairs;              /* pair rows of all batches so far */
@@ -300,7 +301,11 @@ typedef struct eegen {
     int64_t at_end;                   /* end of each document */
     int64_t at_seen;                  /* stamp << 32 | row of each prefix */
     int64_t at_pair_seen;             /* stamp << 32 | row of each (token, position) */
-    int64_t at_level;                 /* first row of each level */
+    int64_t at_levels;                /* levels of each thread's rows */
+    int64_t at_level;                 /* first row of each level, for each thread */
+    int64_t at_first_document;        /* first of each thread's documents among the chosen */
+    int64_t at_first_row;             /* first of each thread's rows */
+    int64_t at_first_position;        /* first of each thread's positions */
     int64_t at_last;                  /* row of each document at the level before */
     int64_t at_pair_token;            /* token of a pair row */
     int64_t at_pair_position;         /* position of a pair row */
@@ -320,7 +325,7 @@ typedef struct eegen {
     int64_t at_text;                  /* sampled tokens, -1: to be drawn */
     int64_t at_length;                /* tokens of each sample */
     int64_t at_slot[16];              /* row buffers */
-    uint64_t kernel_ticks[23];        /* clock ticks of each kernel, where profiled */
+    uint64_t kernel_ticks[25];        /* clock ticks of each kernel, where profiled */
 } eegen;
 
 typedef struct span { int64_t lo, hi; } span;
@@ -425,7 +430,14 @@ static uint64_t ticks(void)
 #endif
 }
 
-/* This thread's part of a range, in pieces of eight rows. */
+/* The rows of a thread: whole branches of the prefix tree. */
+static span rows_of(const eegen *s, int64_t thread)
+{
+    const int64_t *first = longs_of(s, s->at_first_row) + thread;
+    return (span){ first[0], first[1] };
+}
+
+/* A thread's part of a range, in pieces of eight. */
 static span share(span all, int64_t thread, int64_t threads)
 {
     if (threads == 1) return all;
@@ -4126,7 +4138,18 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
     }
 }
 
-/* ==== 19 wo_backward =============================================================================================== */
+/* ==== 19 gather ==================================================================================================== */
+
+/* The sum of every thread's copy: [threads][rows][64]. 64 FLOPs a row and thread. */
+KERNEL void gather(float *p, int64_t apart, int64_t threads, int64_t lo, int64_t hi)
+{
+    for (int64_t t = 1; t < threads; t++) {
+        const float *x = p + t * apart * 64;
+        for (int64_t i = lo * 64; i < hi * 64; i += 4) v_store(p + i, v_add(v_load(p + i), v_load(x + i)));
+    }
+}
+
+/* ==== 20 wo_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
@@ -4417,7 +4440,7 @@ STREAMING KERNEL void wo_backward(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 20 wo_gradient =============================================================================================== */
+/* ==== 21 wo_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
@@ -4585,7 +4608,7 @@ STREAMING KERNEL void wo_gradient(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 21 clear_2 =================================================================================================== */
+/* ==== 22 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][192]. */
 KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
@@ -4594,10 +4617,10 @@ KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
     for (int64_t i = lo * 192; i < hi * 192; i += 4) v_store(p + i, v_zero());
 }
 
-/* ==== 22 causal_attention_grad ===================================================================================== */
+/* ==== 23 causal_attention_grad ===================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. */
-/* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=, the columns of head groups g_lo to g_hi of 2. */
+/* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=. */
 static inline void causal_attention_grad_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
 {
     vf mean0 = v_zero(), mean1 = v_zero();
@@ -4776,14 +4799,14 @@ static inline void causal_attention_grad_scatter_group(const float *restrict q, 
 }
 
 KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
-    const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi, int64_t g_lo, int64_t g_hi)
+    const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[512];
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
         const int64_t room = 64 / quads, most = r + (room < 8 ? room : 8), limit = most < hi ? most : hi;
         for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++) continue;
-        for (int64_t g = g_lo; g < g_hi; g++) {
+        for (int64_t g = 0; g < 2; g++) {
             for (int64_t i = r; i < end; i++) {
                 float *d = slopes + (i - r) * quads * 8;
                 causal_attention_grad_slopes_group(dout + i * 64 + g * 32, qkv + 128 + g * 32, anc + i * anc_ld, depth[i] + 1,
@@ -4799,7 +4822,18 @@ KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *rest
     }
 }
 
-/* ==== 23 wqkv_backward ============================================================================================= */
+/* ==== 24 gather_2 ================================================================================================== */
+
+/* The sum of every thread's copy: [threads][rows][192]. 192 FLOPs a row and thread. */
+KERNEL void gather_2(float *p, int64_t apart, int64_t threads, int64_t lo, int64_t hi)
+{
+    for (int64_t t = 1; t < threads; t++) {
+        const float *x = p + t * apart * 192;
+        for (int64_t i = lo * 192; i < hi * 192; i += 4) v_store(p + i, v_add(v_load(p + i), v_load(x + i)));
+    }
+}
+
+/* ==== 25 wqkv_backward ============================================================================================= */
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 6144 floats. */
@@ -5090,7 +5124,7 @@ STREAMING KERNEL void wqkv_backward(const float *restrict a, const float *restri
     }
 }
 
-/* ==== 24 wqkv_gradient ============================================================================================= */
+/* ==== 26 wqkv_gradient ============================================================================================= */
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
@@ -5258,7 +5292,7 @@ STREAMING KERNEL void wqkv_gradient(const float *restrict a, const float *restri
     }
 }
 
-/* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
+/* ==== 27 rows_rms_grad_to_lookup_grad ============================================================================== */
 
 /* Row by row, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 960 FLOPs a row. */
 KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
@@ -5296,7 +5330,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
     }
 }
 
-/* ==== 26 batch ===================================================================================================== */
+/* ==== 28 batch ===================================================================================================== */
 
 /* The lists of the rows that row r attends to: its parent's, and itself, repeated up to a multiple of four. */
 static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t depth)
@@ -5312,10 +5346,42 @@ static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t de
     (void)s; (void)r; (void)parent; (void)most;
 }
 
-/* The rows of the first n chosen documents, level by level: an equal prefix, or an equal (token, position), is one row. */
-static void find_rows(eegen *s, int64_t n)
+/* Shares out the first n chosen documents, ordered by their first letters, so that most equal prefixes stay together: every
+   thread has about as many rows, which nobody else needs. */
+static void share_documents(eegen *s, int64_t n, int64_t threads)
 {
     const int64_t *starts = longs_of(s, s->at_starts);
+    const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place);
+    int32_t *chosen = index_of(s, s->at_chosen), *drawn = index_of(s, s->at_at), *rows = index_of(s, s->at_end);
+    int64_t *first = longs_of(s, s->at_first_document), at[VOCAB + 1] = { 0 };
+    first[0] = 0;
+    first[threads] = n;
+    if (threads == 1) return;
+    for (int64_t b = 0; b < n; b++) at[(place[starts[chosen[b]]] >> 16 & 0xFFFF) + 1]++;
+    for (int64_t i = 0; i < VOCAB; i++) at[i + 1] += at[i];
+    for (int64_t b = 0; b < n; b++) drawn[b] = chosen[b];
+    for (int64_t b = 0; b < n; b++) chosen[at[place[starts[drawn[b]]] >> 16 & 0xFFFF]++] = drawn[b];
+    uint64_t *seen = (uint64_t *)longs_of(s, s->at_seen);
+    const uint64_t stamp = (uint64_t)++s->stamp;
+    int32_t all = 0;
+    for (int64_t b = 0; b < n; b++) {
+        const int64_t start = starts[chosen[b]], end = starts[chosen[b] + 1];
+        int64_t i = start;
+        if (s->sharing) while (i < end && seen[place[i] >> 32] >> 32 == stamp) i++;
+        rows[b] = all += (int32_t)(end - i);
+        for (; i < end; i++) seen[place[i] >> 32] = stamp << 32;
+    }
+    for (int64_t t = 1, b = 0; t < threads; t++) {
+        while (b < n && rows[b] * threads < all * t) b++;
+        first[t] = b;
+    }
+}
+
+/* The rows of the first n chosen documents, thread by thread and level by level: an equal prefix, or an equal (token,
+   position), is one row. */
+static void find_rows(eegen *s, int64_t n, int64_t threads)
+{
+    const int64_t *starts = longs_of(s, s->at_starts), *first = longs_of(s, s->at_first_document);
     const int32_t *chosen = index_of(s, s->at_chosen);
     const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place);
     uint64_t *seen = (uint64_t *)longs_of(s, s->at_seen), *pair_seen = (uint64_t *)longs_of(s, s->at_pair_seen);
@@ -5323,53 +5389,63 @@ static void find_rows(eegen *s, int64_t n)
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
     int32_t *count = index_of(s, s->at_count), *row_of = index_of(s, s->at_row_of), *target_of = index_of(s, s->at_target_of);
-    const uint64_t stamp = (uint64_t)++s->stamp, forget = s->sharing ? 0 : ~(uint64_t)0;
-    int32_t rows = 0, pairs = 0, positions = 0, t = 0;
-    for (int64_t b = 0; b < n; b++) {
-        at[b] = (int32_t)starts[chosen[b]];
-        end[b] = (int32_t)starts[chosen[b] + 1];
-        last[b] = -1;
-    }
-    for (int64_t live = n, kept; live; live = kept, t++) {
-        longs_of(s, s->at_level)[t] = rows;
-        kept = 0;
+    const uint64_t batch = (uint64_t)s->stamp + 1, forget = s->sharing ? 0 : ~(uint64_t)0;
+    int32_t rows = 0, pairs = 0, positions = 0;
+    share_documents(s, n, threads);
+    for (int64_t g = 0; g < threads; g++) {
+        const uint64_t stamp = (uint64_t)++s->stamp;
+        int64_t *level = longs_of(s, s->at_level) + g * (BLOCK + 1), live = first[g + 1] - first[g];
+        int32_t t = 0;
+        longs_of(s, s->at_first_row)[g] = rows;
+        longs_of(s, s->at_first_position)[g] = positions;
         for (int64_t b = 0; b < live; b++) {
-            const uint64_t here = place[at[b]];
-            uint64_t *mark = seen + (here >> 32);
-            int32_t r = (int32_t)*mark;
-            if ((*mark >> 32 ^ stamp) | forget) {
-                const int32_t token = here & 0xFFFF;
-                uint64_t *pair = pair_seen + token * BLOCK + t;
-                int32_t p = (int32_t)*pair;
-                if ((*pair >> 32 ^ stamp) | forget) {
-                    p = pairs++;
-                    *pair = stamp << 32 | (uint32_t)p;
-                    pair_token[p] = token;
-                    pair_position[p] = t;
-                }
-                r = rows++;
-                *mark = stamp << 32 | (uint32_t)r;
-                pair_of[r] = p;
-                depth[r] = t;
-                parent[r] = last[b];
-                count[r] = 0;
-                inherit(s, r, last[b], t);
-            }
-            target_of[positions] = here >> 16 & 0xFFFF;
-            row_of[positions++] = r;
-            count[r]++;
-            /* documents that go on move up */
-            last[kept] = r;
-            at[kept] = at[b] + 1;
-            end[kept] = end[b];
-            kept += at[kept] < end[kept];
+            at[b] = (int32_t)starts[chosen[first[g] + b]];
+            end[b] = (int32_t)starts[chosen[first[g] + b] + 1];
+            last[b] = -1;
         }
+        for (int64_t kept; live; live = kept, t++) {
+            level[t] = rows;
+            kept = 0;
+            for (int64_t b = 0; b < live; b++) {
+                const uint64_t here = place[at[b]];
+                uint64_t *mark = seen + (here >> 32);
+                int32_t r = (int32_t)*mark;
+                if ((*mark >> 32 ^ stamp) | forget) {
+                    const int32_t token = here & 0xFFFF;
+                    uint64_t *pair = pair_seen + token * BLOCK + t;
+                    int32_t p = (int32_t)*pair;
+                    if ((*pair >> 32 ^ batch) | forget) {
+                        p = pairs++;
+                        *pair = batch << 32 | (uint32_t)p;
+                        pair_token[p] = token;
+                        pair_position[p] = t;
+                    }
+                    r = rows++;
+                    *mark = stamp << 32 | (uint32_t)r;
+                    pair_of[r] = p;
+                    depth[r] = t;
+                    parent[r] = last[b];
+                    count[r] = 0;
+                    inherit(s, r, last[b], t);
+                }
+                target_of[positions] = here >> 16 & 0xFFFF;
+                row_of[positions++] = r;
+                count[r]++;
+                /* documents that go on move up */
+                last[kept] = r;
+                at[kept] = at[b] + 1;
+                end[kept] = end[b];
+                kept += at[kept] < end[kept];
+            }
+        }
+        level[t] = rows;
+        longs_of(s, s->at_levels)[g] = t;
     }
-    longs_of(s, s->at_level)[t] = rows;
+    longs_of(s, s->at_first_row)[threads] = rows;
+    longs_of(s, s->at_first_position)[threads] = positions;
     s->rows = rows;
     s->pairs = pairs;
     s->count = positions;
-    s->levels = t;
     s->total_rows += rows;
     s->total_pairs += pairs;
     s->total_count += positions;
@@ -5389,7 +5465,7 @@ static void next_batch(eegen *s)
         else chosen[b] = known ? ahead[b] : (int32_t)(next_random(&s->rng) % (uint64_t)s->documents);
     }
     if (s->random && known) s->rng = s->ahead[1];
-    find_rows(s, s->batch);
+    find_rows(s, s->batch, s->threads);
 }
 
 /* Brings what the next random batch will read towards the core while this step computes, one thing a call: where its
@@ -5415,12 +5491,12 @@ static void look_ahead(eegen *s, int what)
         }
 }
 
-/* ==== 27 step ====================================================================================================== */
+/* ==== 29 step ====================================================================================================== */
 
 /* Logits of the rows given, from the documents' tokens up. */
-static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span rows, span levels)
+static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span my_rows, span levels)
 {
-    const span my_pairs = share(pairs, thread, threads), my_rows = share(rows, thread, threads);
+    const span my_pairs = share(pairs, thread, threads);
     (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
     float *const e = floats_of(s, s->at_slot[1]);
@@ -5442,7 +5518,6 @@ static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span 
     if (threads > 1) wait_for_all(s);
     causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
             my_rows.hi);
-    if (threads > 1) wait_for_all(s);
     wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, scratch, e, index_of(s, s->at_pair_of));
     rows_rms(my_rows.lo, my_rows.hi, r, rms2);
     w1_forward(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi, scratch);
@@ -5453,7 +5528,7 @@ static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span 
 /* Mean loss of the batch; its logits become their gradient. */
 static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
-    const span my_rows = share((span){ 0, s->rows }, thread, threads);
+    const span my_rows = rows_of(s, thread);
     double total = 0.0;
     s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
@@ -5464,8 +5539,8 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 /* The gradient of every parameter; with `how`, those that one product makes are used up at once to update the weights. */
 static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
 {
-    const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, s->levels };
-    const span my_pairs = share(pairs, thread, threads), my_rows = share(rows, thread, threads);
+    const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, longs_of(s, s->at_levels)[thread] };
+    const span my_pairs = share(pairs, thread, threads), my_rows = rows_of(s, thread);
     (void)my_pairs; (void)my_rows; (void)levels; (void)how;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
@@ -5504,20 +5579,21 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     if (threads > 1) wait_for_all(s);
     w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(2), how, weights + W_layers_0_w1,
             twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
-    clear(collect, my_pairs.lo, my_pairs.hi);
+    clear(collect + thread * s->rows_most * 64, 0, pairs.hi);
     if (threads > 1) wait_for_all(s);
-    if (thread == 0) rows_rms_grad_to_collect(rows.lo, rows.hi, d_rms, r, d_x, d_r, collect,
+    rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect + thread * s->rows_most * 64,
             index_of(s, s->at_pair_of));
     if (threads > 1) wait_for_all(s);
+    if (threads > 1) gather(collect, s->rows_most, threads, my_pairs.lo, my_pairs.hi);
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi, scratch);
     if (threads > 1) wait_for_all(s);
     wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(2), how, weights + W_layers_0_wo,
             twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
-    clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
-    if (threads > 1) wait_for_all(s);
+    clear_2(d_qkv + thread * s->rows_most * 192, 0, pairs.hi);
     causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
-            d_qkv, rows.lo, rows.hi, SHARE(2));
+            d_qkv + thread * s->rows_most * 192, my_rows.lo, my_rows.hi);
     if (threads > 1) wait_for_all(s);
+    if (threads > 1) gather_2(d_qkv, s->rows_most, threads, my_pairs.lo, my_pairs.hi);
     wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi, scratch);
     if (threads > 1) wait_for_all(s);
     wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(2), how, weights + W_layers_0_wqkv,
@@ -5539,12 +5615,12 @@ static void turn(const float *w, float *twin, int64_t cols, int64_t ld, int64_t 
             }
 }
 
-/* The other copy of every matrix, as a host may have changed the weights. */
+/* The other copy of every matrix that has one, as a host may have changed the weights. */
 static void write_twins(eegen *s, int64_t thread, int64_t threads)
 {
     const float *w = weights_of(s);
     float *twin = twins_of(s);
-    (void)w; (void)twin;
+    (void)w; (void)twin; (void)thread; (void)threads;
     turn(w + W_layers_0_wqkv, twin + T_layers_0_wqkv, 192, 192, 64, PART(0, 64, 4));
     turn(w + W_layers_0_wo, twin + T_layers_0_wo, 64, 64, 64, PART(0, 64, 4));
     turn(w + W_layers_0_w1, twin + T_layers_0_w1, 256, 272, 64, PART(0, 64, 4));
@@ -5597,7 +5673,7 @@ static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
     }
 }
 
-/* ==== 28 interface ================================================================================================= */
+/* ==== 30 interface ================================================================================================= */
 
 #define EXPORT __attribute__((visibility("default")))
 static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
@@ -5634,8 +5710,16 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 8 * (nodes);
     s->at_pair_seen = at = whole_lines(at);
     at += 8 * (VOCAB * BLOCK);
+    s->at_levels = at = whole_lines(at);
+    at += 8 * (threads);
     s->at_level = at = whole_lines(at);
-    at += 8 * (BLOCK + 1);
+    at += 8 * ((BLOCK + 1) * threads);
+    s->at_first_document = at = whole_lines(at);
+    at += 8 * (threads + 1);
+    s->at_first_row = at = whole_lines(at);
+    at += 8 * (threads + 1);
+    s->at_first_position = at = whole_lines(at);
+    at += 8 * (threads + 1);
     s->at_last = at = whole_lines(at);
     at += 4 * (batch);
     s->at_pair_token = at = whole_lines(at);
@@ -5699,9 +5783,9 @@ EXPORT int64_t eegen_arena(void *arena)
     s->at_slot[12] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 272;
     s->at_slot[13] = at = (at + 4095) & ~(int64_t)4095;
-    at += 4 * rows * 64;
+    at += 4 * rows * 64 * threads;
     s->at_slot[14] = at = (at + 4095) & ~(int64_t)4095;
-    at += 4 * rows * 192;
+    at += 4 * rows * 192 * threads;
     s->at_slot[15] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
     return s->bytes = whole_lines(at) + 4096;
@@ -5751,7 +5835,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         if (threads > 1) wait_for_all(s);
         const uint64_t t1 = ticks();
         if (thread == 0) look_ahead(s, 0);
-        forward(s, thread, threads, (span){ 0, s->pairs }, (span){ 0, s->rows }, (span){ 0, s->levels });
+        forward(s, thread, threads, (span){ 0, s->pairs }, rows_of(s, thread), (span){ 0, longs_of(s, s->at_levels)[thread] });
         const float loss = (float)batch_loss(s, thread, threads);
         if (thread == 0) floats_of(s, s->at_losses)[i] = loss;
         if (!(loss < 1e30f)) break;
@@ -5781,8 +5865,8 @@ EXPORT double eegen_loss(void *arena, int64_t n)
 {
     eegen *s = arena;
     write_twins(s, 0, 1);
-    find_rows(s, n);
-    forward(s, 0, 1, (span){ 0, s->pairs }, (span){ 0, s->rows }, (span){ 0, s->levels });
+    find_rows(s, n, 1);
+    forward(s, 0, 1, (span){ 0, s->pairs }, rows_of(s, 0), (span){ 0, longs_of(s, s->at_levels)[0] });
     return batch_loss(s, 0, 1) * (double)s->count;
 }
 

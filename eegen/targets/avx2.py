@@ -7,6 +7,7 @@ TARGET = Target(
     isa="avx2",
     lanes=8,
     registers=16,
+    turns=True,
     flags=("-march=x86-64-v3",),
     triple="x86_64-linux-gnu",
     machine="x86_64",

@@ -7,6 +7,7 @@ TARGET = Target(
     isa="avx512",
     lanes=16,
     registers=32,
+    turns=True,
     flags=("-march=x86-64-v4", "-mprefer-vector-width=512"),
     triple="x86_64-linux-gnu",
     machine="x86_64",

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
-NARROW_TWIN = (
-    0.2  # what a gradient's tile of one row costs, for the small pieces it writes of the other copy (measured)
-)
+LOW = 0.2  # what a row more saves a gradient's tile of one (measured); the other copy is written in larger pieces, too
 Choice = tuple[int, int, int]
 """Rows, vectors and unroll factor: what a tile is when it is measured, not modelled."""
 
@@ -52,7 +50,8 @@ class Target:
     The machine model is `fma_latency` cycles for a chain of FMAs, `fma_ports` of them and `load_ports` loads a
     cycle. Where `lane_broadcast` is set (Arm), a scalar of A is a lane of a vector loaded once for several steps
     and neighbouring loads pair up, and what is minimised is executed instructions. `fixed_tile` is for a target
-    whose registers are the compiler's business.
+    whose registers are the compiler's business. `turns`: where a product needs a matrix the other way round, it turns
+    panels of it on its way; elsewhere the optimizer keeps a second copy.
     """
 
     name: str
@@ -72,6 +71,7 @@ class Target:
     load_ports: int = 2
     body_fmas: int = 128
     fixed_tile: tuple[int, int] | None = None
+    turns: bool = False
 
     def tile(self, vectors: int, k: int) -> Tile:
         """The tile for C = A·B with `vectors` registers across a row of C and inner size `k`."""
@@ -179,7 +179,7 @@ class Target:
             spare = self.registers - fmas - ceil(rows / 4) - vectors
             loads = ceil(rows / 16) + (rows <= 4) + ceil(vectors / 4)
             return 1 + (loads + 1) / fmas if spare >= 2 else inf
-        return self._cycles(rows, vectors) + NARROW_TWIN / rows
+        return self._cycles(rows, vectors) + LOW / rows
 
     def _cycles(self, rows: int, vectors: int) -> float:
         """The limits of ports and latency; a load costs a fifth of an FMA even where ports are free (measured)."""
