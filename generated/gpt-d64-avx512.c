@@ -5306,7 +5306,6 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const e = floats_of(s, s->at_slot[1]);
     float *const add = floats_of(s, s->at_slot[0]);
     float *const weights = weights_of(s);
-    float *const twins = twins_of(s);
     float *const gradients = gradients_of(s);
     float *const all_m = m_of(s);
     float *const all_v = v_of(s);
