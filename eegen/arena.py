@@ -88,6 +88,7 @@ ARRAYS = (
     Array("level", "i8", "(BLOCK + 1) * threads", "first row of each level, for each thread"),
     Array("first_document", "i8", "threads + 1", "first of each thread's documents among the chosen"),
     Array("first_row", "i8", "threads + 1", "first of each thread's rows"),
+    Array("first_pair", "i8", "threads + 1", "first of each thread's pair rows"),
     Array("first_position", "i8", "threads + 1", "first of each thread's positions"),
     Array("last", "i4", "batch", "row of each document at the level before"),
     Array("pair_token", "i4", "rows", "token of a pair row"),

@@ -357,7 +357,7 @@ def kernel_times(plan: Plan, steps: Steps, peak_gflops: float) -> tuple[KernelTi
     found = []
     for kernel, us in zip(plan.kernels, times.tolist()):
         own = [call for call in calls if call.kernel == kernel]
-        if not own or not us:  # nothing is gathered from one thread
+        if not own:
             continue
         flops = sum(call_flops(call, rows, keys) for call in own)
         moved = sum(call_bytes(plan, call, rows, keys) for call in own)

@@ -223,25 +223,6 @@ class Zero(Kernel):
 
 
 @dataclass(frozen=True)
-class Gather(Kernel):
-    """Adds up the copies of a buffer of sums, one for each thread, of rows of `ld` floats."""
-
-    ld: int
-
-    @property
-    def flops(self) -> int:
-        return self.ld
-
-    @property
-    def shape(self) -> str:
-        return f"[threads][rows][{self.ld}]"
-
-    @property
-    def about(self) -> str:
-        return f"The sum of every thread's copy: {self.shape}. {self.flops} FLOPs a row and thread."
-
-
-@dataclass(frozen=True)
 class Arg:
     """One argument of a call: a row buffer, a parameter's main copy or its twin, its gradient, an index array."""
 
@@ -254,8 +235,8 @@ class Call:
     """A kernel on its arguments, over the rows of `domain` (pair, prefix) or, for `outer`, tiles of the result.
 
     Each thread does its own rows, unless the call is `serial`: then one thread does all. With `whole` it reads all
-    rows, unless it `exchanges`, as threads may, sums over rows of their own. Of the buffer `private` every thread
-    has a copy. `barrier` that all must have arrived before: always, or where rows are too few to exchange sums.
+    rows, unless it `exchanges`, as threads may, sums over rows of their own. `barrier` that all must have arrived
+    before: always, or where rows are too few to exchange sums.
     """
 
     kernel: Kernel
@@ -266,7 +247,6 @@ class Call:
     serial: bool = False
     whole: bool = False
     exchanges: bool = False
-    private: str = ""
     barrier: Literal["", "few", "always"] = ""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 from eegen import tree
 from eegen.autodiff import backward
@@ -17,7 +17,6 @@ from eegen.kernels import (
     Arg,
     Attention,
     Call,
-    Gather,
     Kernel,
     Loss,
     Operand,
@@ -98,24 +97,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A row buffer: `ld` floats for each row of its domain, kept in `slot` while it lives.
-
-    `copies`: every thread adds to one of its own, for rows that are not its own.
-    """
+    """A row buffer: `ld` floats for each row of its domain, kept in `slot` while it lives."""
 
     name: str
     domain: str
     ld: int
     slot: int = -1
-    copies: bool = False
-
-
-class Slot(NamedTuple):
-    """Memory for row buffers of one shape."""
-
-    domain: str
-    ld: int
-    copies: bool
 
 
 @dataclass
@@ -126,7 +113,7 @@ class Plan:
     target: Target
     parameters: list[Parameter] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
-    slots: list[Slot] = field(default_factory=list)
+    slots: list[tuple[str, int]] = field(default_factory=list)  # (domain, ld)
     kernels: list[Kernel] = field(default_factory=list)
     forward: list[Call] = field(default_factory=list)
     loss: Call | None = None
@@ -314,7 +301,9 @@ class Planner:
                 *outer, last = value.shape
                 out, inner, flipped = (outer[0] if outer else 1), up(last, self.unit), False
             rows, cols = (inner, out) if flipped else (out, inner)
-            twin = matrix and not (self.plan.target.turns and all(OPS[use.op].kind in ("product", "row") for use in uses))
+            twin = matrix and not (
+                self.plan.target.turns and all(OPS[use.op].kind in ("product", "row") for use in uses)
+            )
             ld, twin_ld = apart(cols) if matrix else cols, apart(rows) if twin else 0
             terms = self.terms[value]
             hidden = bool(self.plan.optimizer.matrix) and value.attrs["role"] == "hidden" and len(value.shape) == 2
@@ -394,14 +383,13 @@ class Planner:
         serial: bool = False,
         whole: bool = False,
         exchanges: bool = False,
-        private: str = "",
     ) -> None:
         names = [
             a.name if a.space == "rows" else "weight " + a.name for a in args if a.space in ("rows", "weight", "twin")
         ]
         reads = tuple(n for n in names if n not in writes)
         printed = self.kernel(kernel)
-        self.calls.append(Call(printed, tuple(args), domain, reads, tuple(writes), serial, whole, exchanges, private))
+        self.calls.append(Call(printed, tuple(args), domain, reads, tuple(writes), serial, whole, exchanges))
 
     def operand(self, value: Value, domain: str) -> tuple[Operand, list[Arg]]:
         """How a kernel over rows of `domain` reads a value: a spread is read through its index."""
@@ -549,7 +537,7 @@ class Planner:
         self.started.add(weight)
         args = [self.read(a), self.read(b), Arg("gradient", parameter.ident)]
         writes = ["gradient " + parameter.ident] + (["weight " + parameter.ident] if parameter.fused else [])
-        exchanges = dy.domain == "prefix" and not self.plan.target.svl_bits
+        exchanges = not self.plan.target.svl_bits
         self.call(kernel, args, dy.domain, writes, whole=True, exchanges=exchanges)
 
     def attention_kernel(self, qkv: Value, heads: int, backward: bool) -> Attention:
@@ -575,11 +563,10 @@ class Planner:
         dy, qkv, forward = value.inputs
         kernel = self.attention_kernel(qkv, value.attrs["heads"], True)
         out = self.buffer(value)
-        private = self.zero(out, value, dy.domain)
+        self.zero(out, value)
         args = [self.buffer(qkv), Arg("index", f"ancestors_{qkv.domain}"), self.probabilities(forward)]
         args += [self.read(dy), out]
-        self.call(kernel, args, dy.domain, [out.name], private=private)
-        self.gather(private, value)
+        self.call(kernel, args, dy.domain, [out.name])
 
     def emit_loss(self, value: Value) -> None:
         self.read(value.inputs[0])
@@ -592,19 +579,8 @@ class Planner:
         name = self.names[logits]
         self.plan.loss = Call(self.kernel(kernel), (Arg("rows", name),), logits.domain, (), (name,))
 
-    def zero(self, arg: Arg, value: Value, walked: str) -> str:
-        """Clears what a walk over rows of a domain adds to; gives its name if every thread must have a copy."""
-        private = arg.name if walked != value.domain else ""
-        if private:
-            self.plan.buffers[private] = replace(self.plan.buffers[private], copies=True)
-        self.call(Zero("kernels/zero.c.j2", "clear", self.ld(value)), [arg], value.domain, [arg.name], private=private)
-        return private
-
-    def gather(self, private: str, value: Value) -> None:
-        """Adds up the threads' copies, if there are any."""
-        if private:
-            kernel = Gather("kernels/gather.c.j2", "gather", self.ld(value))
-            self.call(kernel, [Arg("rows", private)], value.domain, [private])
+    def zero(self, arg: Arg, value: Value) -> None:
+        self.call(Zero("kernels/zero.c.j2", "clear", self.ld(value)), [arg], value.domain, [arg.name])
 
     # --- row programs -----------------------------------------------------------------------------
 
@@ -636,7 +612,7 @@ class Planner:
         args: list[Arg] = []
         number: dict[Value, int] = {}
         writes: list[str] = []
-        serial, private, sums = False, "", values[0]
+        serial = False
 
         def source(operand: Value) -> int:
             if operand not in number:
@@ -650,12 +626,11 @@ class Planner:
             kind = OPS[value.op].kind
             if kind == "collect":
                 out = self.buffer(value)
-                private = self.zero(out, value, domain)
+                self.zero(out, value)
                 where = Operand("rows", self.ld(value), "pair_of")
                 steps.append(Step("accumulate", (source(value.inputs[0]),), where))
                 args += [out, Arg("index", "pair_of")]
                 writes.append(out.name)
-                sums = value
             elif kind == "sink":
                 weight = self.gradient_of[value]
                 parameter = self.storage[weight]
@@ -688,9 +663,7 @@ class Planner:
         stem = "_".join(dict.fromkeys(labels)) if len(set(labels)) <= 2 else f"{labels[0]}_to_{labels[-1]}"
         true = values[0].inputs[0].width if OPS[values[0].op].kind in ("sink", "collect") else values[0].width
         kernel = RowProgram("kernels/rows.c.j2", f"rows_{stem}", true, width // self.lanes, tuple(steps))
-        self.call(kernel, args, domain, writes, serial=serial, private=private)
-        if private:
-            self.gather(private, sums)
+        self.call(kernel, args, domain, writes, serial=serial)
 
     def clear_gradient(self, weight: Value) -> None:
         """Sums into a gradient start from zero, unless a product has written it already."""
@@ -719,7 +692,7 @@ class Planner:
                 buffer = self.plan.buffers.get(name)
                 if buffer is None or buffer.slot >= 0:
                     continue
-                shape = Slot(buffer.domain, buffer.ld, buffer.copies)
+                shape = (buffer.domain, buffer.ld)
                 slot = next((s for s in free if self.plan.slots[s] == shape), -1)
                 if slot < 0:
                     slot = len(self.plan.slots)
@@ -729,7 +702,7 @@ class Planner:
                 self.plan.buffers[name] = replace(buffer, slot=slot)
             for name in dict.fromkeys((*call.reads, *call.writes)):
                 buffer = self.plan.buffers.get(name)
-                if buffer is not None and not buffer.copies and last[name] == i:
+                if buffer is not None and last[name] == i:
                     free.append(buffer.slot)
 
     def place_barriers(self) -> None:
@@ -757,21 +730,13 @@ class Planner:
 
     def conflict(self, one: Call, two: Call) -> bool:
         """May threads meet, one of them in each of these calls? They do not in rows of their own."""
-        if one.serial and two.serial:
-            return False
         shared = self.memory(one.writes) & self.memory(two.reads + two.writes)
         shared |= self.memory(one.reads) & self.memory(two.writes)
-        if one.private and one.private == two.private:
-            shared -= self.memory((one.private,))
-        return any(not (self.own(one, place) and self.own(two, place)) for place in shared)
+        if one.serial and two.serial:
+            return False
+        own = not (one.serial or one.whole or two.serial or two.whole)
+        return any(not (own and isinstance(place, int)) for place in shared)
 
     def memory(self, names: tuple[str, ...]) -> set[int | str]:
         """Slots of buffers; gradients and weights by their names."""
         return {self.plan.buffers[n].slot if n in self.plan.buffers else n for n in names}
-
-    def own(self, call: Call, place: int | str) -> bool:
-        """Whether a call meets only the thread's own rows there."""
-        if isinstance(place, str) or call.serial or call.whole:
-            return False
-        domain = self.plan.slots[place].domain
-        return call.domain == ("prefix" if domain == "keys" else domain)

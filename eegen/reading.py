@@ -76,7 +76,7 @@ def encode(text: str, chars: str) -> list[int]:
 def documents_at_once(plan: Plan, longest: int) -> int:
     """Documents whose row buffers stay within `BUFFER_BYTES`, at most `MOST_DOCUMENTS` and at least one."""
     keys = longest + 8
-    row = sum(slot.ld * (keys if slot.domain == "keys" else 1) for slot in plan.slots) + 2 * keys
+    row = sum(ld * (keys if domain == "keys" else 1) for domain, ld in plan.slots) + 2 * keys
     return max(1, min(MOST_DOCUMENTS, BUFFER_BYTES // (4 * row * longest)))
 
 

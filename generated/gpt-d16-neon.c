@@ -36,18 +36,16 @@
  *   16 w1_backward                   [rows][64] x [64][16]
  *   17 clear                         [rows][16]
  *   18 rows_rms_grad_to_collect      [rows][16]
- *   19 gather                        [threads][rows][16]
- *   20 wo_backward                   [rows][16] x [16][16]
- *   21 wo_gradient                   [16][rows] x [rows][16]
- *   22 clear_2                       [rows][48]
- *   23 causal_attention_grad         4 heads of 4
- *   24 gather_2                      [threads][rows][48]
- *   25 wqkv_backward                 [rows][48] x [48][16]
- *   26 wqkv_gradient                 [16][rows] x [rows][48]
- *   27 rows_rms_grad_to_lookup_grad  [rows][16]
- *   28 batch                         the rows of a batch of documents
- *   29 step                          forward, backward, update
- *   30 interface                     what a host calls
+ *   19 wo_backward                   [rows][16] x [16][16]
+ *   20 wo_gradient                   [16][rows] x [rows][16]
+ *   21 clear_2                       [rows][48]
+ *   22 causal_attention_grad         4 heads of 4
+ *   23 wqkv_backward                 [rows][48] x [48][16]
+ *   24 wqkv_gradient                 [16][rows] x [rows][48]
+ *   25 rows_rms_grad_to_lookup_grad  [rows][16]
+ *   26 batch                         the rows of a batch of documents
+ *   27 step                          forward, backward, update
+ *   28 interface                     what a host calls
  */
 
 /* ==== 1 vectors ==================================================================================================== */
@@ -161,7 +159,7 @@ enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 4208, /* floats of one copy of all parameters, padding included */
     TWINS = 3520, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 25, SCRATCH = 0, WORK = 0, THREADS = 64,
+    SLOTS = 16, KERNELS = 23, SCRATCH = 0, WORK = 0, THREADS = 64,
     HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
@@ -237,6 +235,7 @@ typedef struct eegen {
     int64_t at_level;                 /* first row of each level, for each thread */
     int64_t at_first_document;        /* first of each thread's documents among the chosen */
     int64_t at_first_row;             /* first of each thread's rows */
+    int64_t at_first_pair;            /* first of each thread's pair rows */
     int64_t at_first_position;        /* first of each thread's positions */
     int64_t at_last;                  /* row of each document at the level before */
     int64_t at_pair_token;            /* token of a pair row */
@@ -257,7 +256,7 @@ typedef struct eegen {
     int64_t at_text;                  /* sampled tokens, -1: to be drawn */
     int64_t at_length;                /* tokens of each sample */
     int64_t at_slot[16];              /* row buffers */
-    uint64_t kernel_ticks[25];        /* clock ticks of each kernel, where profiled */
+    uint64_t kernel_ticks[23];        /* clock ticks of each kernel, where profiled */
 } eegen;
 
 typedef struct span { int64_t lo, hi; } span;
@@ -362,20 +361,16 @@ static uint64_t ticks(void)
 #endif
 }
 
-/* The rows of a thread: whole branches of the prefix tree. */
+/* The rows of a thread: whole branches of the prefix tree; and its (token, position) rows. */
 static span rows_of(const eegen *s, int64_t thread)
 {
     const int64_t *first = longs_of(s, s->at_first_row) + thread;
     return (span){ first[0], first[1] };
 }
-
-/* A thread's part of a range, in pieces of eight. */
-static span share(span all, int64_t thread, int64_t threads)
+static span pairs_of(const eegen *s, int64_t thread)
 {
-    if (threads == 1) return all;
-    const int64_t pieces = (all.hi - all.lo + 7) / 8;
-    const int64_t lo = all.lo + pieces * thread / threads * 8, hi = all.lo + pieces * (thread + 1) / threads * 8;
-    return (span){ lo < all.hi ? lo : all.hi, hi < all.hi ? hi : all.hi };
+    const int64_t *first = longs_of(s, s->at_first_pair) + thread;
+    return (span){ first[0], first[1] };
 }
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
 #define SHARE(n) PART(0, n, 1)
@@ -4568,18 +4563,7 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
     }
 }
 
-/* ==== 19 gather ==================================================================================================== */
-
-/* The sum of every thread's copy: [threads][rows][16]. 16 FLOPs a row and thread. */
-KERNEL void gather(float *p, int64_t apart, int64_t threads, int64_t lo, int64_t hi)
-{
-    for (int64_t t = 1; t < threads; t++) {
-        const float *x = p + t * apart * 16;
-        for (int64_t i = lo * 16; i < hi * 16; i += 4) v_store(p + i, v_add(v_load(p + i), v_load(x + i)));
-    }
-}
-
-/* ==== 20 wo_backward =============================================================================================== */
+/* ==== 19 wo_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][16]. Tile 4 rows x 4 vectors, unrolled 8. 512 FLOPs a row. */
 KERNEL void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -4964,7 +4948,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
     }
 }
 
-/* ==== 21 wo_gradient =============================================================================================== */
+/* ==== 20 wo_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][16]. Tile 8 rows x 2 vectors, unrolled 4. 512 FLOPs a row. */
 static inline void wo_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
@@ -5121,7 +5105,7 @@ KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float 
     }
 }
 
-/* ==== 22 clear_2 =================================================================================================== */
+/* ==== 21 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][48]. */
 KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
@@ -5130,7 +5114,7 @@ KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
     for (int64_t i = lo * 48; i < hi * 48; i += 4) v_store(p + i, v_zero());
 }
 
-/* ==== 23 causal_attention_grad ===================================================================================== */
+/* ==== 22 causal_attention_grad ===================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 4. 128 FLOPs a key. */
 /* dout [rows][16] and probs -> dqkv [kv rows][q, k, v of 16] +=. */
@@ -5269,18 +5253,7 @@ KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *rest
     }
 }
 
-/* ==== 24 gather_2 ================================================================================================== */
-
-/* The sum of every thread's copy: [threads][rows][48]. 48 FLOPs a row and thread. */
-KERNEL void gather_2(float *p, int64_t apart, int64_t threads, int64_t lo, int64_t hi)
-{
-    for (int64_t t = 1; t < threads; t++) {
-        const float *x = p + t * apart * 48;
-        for (int64_t i = lo * 48; i < hi * 48; i += 4) v_store(p + i, v_add(v_load(p + i), v_load(x + i)));
-    }
-}
-
-/* ==== 25 wqkv_backward ============================================================================================= */
+/* ==== 23 wqkv_backward ============================================================================================= */
 
 /* C = A B on every row: [rows][48] x [48][16]. Tile 4 rows x 4 vectors, unrolled 16. 1536 FLOPs a row. */
 KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -5684,7 +5657,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
     }
 }
 
-/* ==== 26 wqkv_gradient ============================================================================================= */
+/* ==== 24 wqkv_gradient ============================================================================================= */
 
 /* G = A^T B over all rows: [16][rows] x [rows][48]. Tile 8 rows x 3 vectors, unrolled 2. 1536 FLOPs a row. */
 static inline void wqkv_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
@@ -5833,7 +5806,7 @@ KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, floa
     }
 }
 
-/* ==== 27 rows_rms_grad_to_lookup_grad ============================================================================== */
+/* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
 /* Row by row, [rows][16]: rms_grad, add, rms_grad, accumulate, accumulate. 240 FLOPs a row. */
 KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
@@ -5871,7 +5844,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
     }
 }
 
-/* ==== 28 batch ===================================================================================================== */
+/* ==== 26 batch ===================================================================================================== */
 
 /* The lists of the rows that row r attends to: its parent's, and itself, repeated up to a multiple of four. */
 static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t depth)
@@ -5888,7 +5861,7 @@ static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t de
 }
 
 /* Shares out the first n chosen documents, ordered by their first letters, so that most equal prefixes stay together: every
-   thread has about as many rows, which nobody else needs. */
+   thread has about as many rows, and nobody needs another's. */
 static void share_documents(eegen *s, int64_t n, int64_t threads)
 {
     const int64_t *starts = longs_of(s, s->at_starts);
@@ -5913,7 +5886,7 @@ static void share_documents(eegen *s, int64_t n, int64_t threads)
         for (; i < end; i++) seen[place[i] >> 32] = stamp << 32;
     }
     for (int64_t t = 1, b = 0; t < threads; t++) {
-        while (b < n && rows[b] * threads < all * t) b++;
+        while (b < n && (rows[b] + (b ? rows[b - 1] : 0)) * threads < 2 * all * t) b++;
         first[t] = b;
     }
 }
@@ -5930,7 +5903,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
     int32_t *count = index_of(s, s->at_count), *row_of = index_of(s, s->at_row_of), *target_of = index_of(s, s->at_target_of);
-    const uint64_t batch = (uint64_t)s->stamp + 1, forget = s->sharing ? 0 : ~(uint64_t)0;
+    const uint64_t forget = s->sharing ? 0 : ~(uint64_t)0;
     int32_t rows = 0, pairs = 0, positions = 0;
     share_documents(s, n, threads);
     for (int64_t g = 0; g < threads; g++) {
@@ -5938,6 +5911,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
         int64_t *level = longs_of(s, s->at_level) + g * (BLOCK + 1), live = first[g + 1] - first[g];
         int32_t t = 0;
         longs_of(s, s->at_first_row)[g] = rows;
+        longs_of(s, s->at_first_pair)[g] = pairs;
         longs_of(s, s->at_first_position)[g] = positions;
         for (int64_t b = 0; b < live; b++) {
             at[b] = (int32_t)starts[chosen[first[g] + b]];
@@ -5955,9 +5929,9 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
                     const int32_t token = here & 0xFFFF;
                     uint64_t *pair = pair_seen + token * BLOCK + t;
                     int32_t p = (int32_t)*pair;
-                    if ((*pair >> 32 ^ batch) | forget) {
+                    if ((*pair >> 32 ^ stamp) | forget) {
                         p = pairs++;
-                        *pair = batch << 32 | (uint32_t)p;
+                        *pair = stamp << 32 | (uint32_t)p;
                         pair_token[p] = token;
                         pair_position[p] = t;
                     }
@@ -5983,6 +5957,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
         longs_of(s, s->at_levels)[g] = t;
     }
     longs_of(s, s->at_first_row)[threads] = rows;
+    longs_of(s, s->at_first_pair)[threads] = pairs;
     longs_of(s, s->at_first_position)[threads] = positions;
     s->rows = rows;
     s->pairs = pairs;
@@ -6032,13 +6007,12 @@ static void look_ahead(eegen *s, int what)
         }
 }
 
-/* ==== 29 step ====================================================================================================== */
+/* ==== 27 step ====================================================================================================== */
 
-/* Logits of the rows given, from the documents' tokens up. */
-static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span my_rows, span levels)
+/* Logits of the thread's rows given, from the documents' tokens up. */
+static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span levels)
 {
-    const span my_pairs = share(pairs, thread, threads);
-    (void)my_pairs; (void)my_rows; (void)levels;
+    (void)thread; (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
     float *const e = floats_of(s, s->at_slot[1]);
     float *const rms = floats_of(s, s->at_slot[2]);
@@ -6055,7 +6029,6 @@ static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span 
     rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
             weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
     wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
-    if (threads > 1) wait_for_all(s);
     causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
             my_rows.hi);
     wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
@@ -6080,8 +6053,8 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
 {
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, longs_of(s, s->at_levels)[thread] };
-    const span my_pairs = share(pairs, thread, threads), my_rows = rows_of(s, thread);
-    (void)my_pairs; (void)my_rows; (void)levels; (void)how;
+    const span my_pairs = pairs_of(s, thread), my_rows = rows_of(s, thread);
+    (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
     const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
@@ -6134,12 +6107,9 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
                     twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
         if (turn) wait_for_all(s);
     }
-    clear(collect + thread * s->rows_most * 16, 0, pairs.hi);
+    clear(collect, my_pairs.lo, my_pairs.hi);
     if (threads > 1 && turns == 1) wait_for_all(s);
-    rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect + thread * s->rows_most * 16,
-            index_of(s, s->at_pair_of));
-    if (threads > 1) wait_for_all(s);
-    if (threads > 1) gather(collect, s->rows_most, threads, my_pairs.lo, my_pairs.hi);
+    rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect, index_of(s, s->at_pair_of));
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
     if (threads > 1 && turns == 1) wait_for_all(s);
     for (int64_t turn = turns - 1; turn >= 0; turn--) {
@@ -6149,15 +6119,18 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
                     twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
         if (turn) wait_for_all(s);
     }
-    clear_2(d_qkv + thread * s->rows_most * 48, 0, pairs.hi);
+    clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
     causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
-            d_qkv + thread * s->rows_most * 48, my_rows.lo, my_rows.hi);
-    if (threads > 1) wait_for_all(s);
-    if (threads > 1) gather_2(d_qkv, s->rows_most, threads, my_pairs.lo, my_pairs.hi);
+            d_qkv, my_rows.lo, my_rows.hi);
     wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
-    if (threads > 1) wait_for_all(s);
-    wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(2), 0, how, weights + W_layers_0_wqkv,
-            twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
+    if (threads > 1 && turns == 1) wait_for_all(s);
+    for (int64_t turn = turns - 1; turn >= 0; turn--) {
+        const span part = turns > 1 ? my_pairs : pairs;
+        wqkv_gradient(rms + part.lo * 16, d_qkv + part.lo * 48, gradients + W_layers_0_wqkv, part.hi - part.lo,
+            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wqkv,
+                    twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
+        if (turn) wait_for_all(s);
+    }
     if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
     if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
     if (thread == 0) rows_rms_grad_to_lookup_grad(pairs.lo, pairs.hi, d_rms2, e, collect, add, gradients + W_pos_emb,
@@ -6233,7 +6206,7 @@ static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
     }
 }
 
-/* ==== 30 interface ================================================================================================= */
+/* ==== 28 interface ================================================================================================= */
 
 #define EXPORT __attribute__((visibility("default")))
 static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
@@ -6277,6 +6250,8 @@ EXPORT int64_t eegen_arena(void *arena)
     s->at_first_document = at = whole_lines(at);
     at += 8 * (threads + 1);
     s->at_first_row = at = whole_lines(at);
+    at += 8 * (threads + 1);
+    s->at_first_pair = at = whole_lines(at);
     at += 8 * (threads + 1);
     s->at_first_position = at = whole_lines(at);
     at += 8 * (threads + 1);
@@ -6343,9 +6318,9 @@ EXPORT int64_t eegen_arena(void *arena)
     s->at_slot[12] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
     s->at_slot[13] = at = (at + 4095) & ~(int64_t)4095;
-    at += 4 * rows * 16 * threads;
+    at += 4 * rows * 16;
     s->at_slot[14] = at = (at + 4095) & ~(int64_t)4095;
-    at += 4 * rows * 48 * threads;
+    at += 4 * rows * 48;
     s->at_slot[15] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
     return s->bytes = whole_lines(at) + 4096;
@@ -6395,7 +6370,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         if (threads > 1) wait_for_all(s);
         const uint64_t t1 = ticks();
         if (thread == 0) look_ahead(s, 0);
-        forward(s, thread, threads, (span){ 0, s->pairs }, rows_of(s, thread), (span){ 0, longs_of(s, s->at_levels)[thread] });
+        forward(s, thread, pairs_of(s, thread), rows_of(s, thread), (span){ 0, longs_of(s, s->at_levels)[thread] });
         const float loss = (float)batch_loss(s, thread, threads);
         if (thread == 0) floats_of(s, s->at_losses)[i] = loss;
         if (!(loss < 1e30f)) break;
@@ -6426,7 +6401,7 @@ EXPORT double eegen_loss(void *arena, int64_t n)
     eegen *s = arena;
     write_twins(s, 0, 1);
     find_rows(s, n, 1);
-    forward(s, 0, 1, (span){ 0, s->pairs }, rows_of(s, 0), (span){ 0, longs_of(s, s->at_levels)[0] });
+    forward(s, 0, pairs_of(s, 0), rows_of(s, 0), (span){ 0, longs_of(s, s->at_levels)[0] });
     return batch_loss(s, 0, 1) * (double)s->count;
 }
 
@@ -6484,7 +6459,7 @@ EXPORT void eegen_sample(void *arena, int64_t n)
         if (rows == lo) break;
         level[t] = lo;
         level[t + 1] = rows;
-        forward(s, 0, 1, (span){ lo, rows }, (span){ lo, rows }, (span){ t, t + 1 });
+        forward(s, 0, (span){ lo, rows }, (span){ lo, rows }, (span){ t, t + 1 });
         for (int32_t r = lo; r < rows; r++) {
             int32_t *said = text + sample[r] * (BLOCK + 1) + t;
             if (*said < 0) *said = draw(s, logits + (int64_t)r * 28, stream + sample[r]);

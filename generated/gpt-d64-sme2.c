@@ -36,18 +36,16 @@
  *   16 w1_backward                   [rows][256] x [256][64]
  *   17 clear                         [rows][64]
  *   18 rows_rms_grad_to_collect      [rows][64]
- *   19 gather                        [threads][rows][64]
- *   20 wo_backward                   [rows][64] x [64][64]
- *   21 wo_gradient                   [64][rows] x [rows][64]
- *   22 clear_2                       [rows][192]
- *   23 causal_attention_grad         4 heads of 16
- *   24 gather_2                      [threads][rows][192]
- *   25 wqkv_backward                 [rows][192] x [192][64]
- *   26 wqkv_gradient                 [64][rows] x [rows][192]
- *   27 rows_rms_grad_to_lookup_grad  [rows][64]
- *   28 batch                         the rows of a batch of documents
- *   29 step                          forward, backward, update
- *   30 interface                     what a host calls
+ *   19 wo_backward                   [rows][64] x [64][64]
+ *   20 wo_gradient                   [64][rows] x [rows][64]
+ *   21 clear_2                       [rows][192]
+ *   22 causal_attention_grad         4 heads of 16
+ *   23 wqkv_backward                 [rows][192] x [192][64]
+ *   24 wqkv_gradient                 [64][rows] x [rows][192]
+ *   25 rows_rms_grad_to_lookup_grad  [rows][64]
+ *   26 batch                         the rows of a batch of documents
+ *   27 step                          forward, backward, update
+ *   28 interface                     what a host calls
  */
 
 /* ==== 1 vectors ==================================================================================================== */
@@ -229,7 +227,7 @@ enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 55744, /* floats of one copy of all parameters, padding included */
     TWINS = 50944, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 25, SCRATCH = 8192, WORK = 0, THREADS = 64,
+    SLOTS = 16, KERNELS = 23, SCRATCH = 8192, WORK = 0, THREADS = 64,
     HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
@@ -305,6 +303,7 @@ typedef struct eegen {
     int64_t at_level;                 /* first row of each level, for each thread */
     int64_t at_first_document;        /* first of each thread's documents among the chosen */
     int64_t at_first_row;             /* first of each thread's rows */
+    int64_t at_first_pair;            /* first of each thread's pair rows */
     int64_t at_first_position;        /* first of each thread's positions */
     int64_t at_last;                  /* row of each document at the level before */
     int64_t at_pair_token;            /* token of a pair row */
@@ -325,7 +324,7 @@ typedef struct eegen {
     int64_t at_text;                  /* sampled tokens, -1: to be drawn */
     int64_t at_length;                /* tokens of each sample */
     int64_t at_slot[16];              /* row buffers */
-    uint64_t kernel_ticks[25];        /* clock ticks of each kernel, where profiled */
+    uint64_t kernel_ticks[23];        /* clock ticks of each kernel, where profiled */
 } eegen;
 
 typedef struct span { int64_t lo, hi; } span;
@@ -430,20 +429,16 @@ static uint64_t ticks(void)
 #endif
 }
 
-/* The rows of a thread: whole branches of the prefix tree. */
+/* The rows of a thread: whole branches of the prefix tree; and its (token, position) rows. */
 static span rows_of(const eegen *s, int64_t thread)
 {
     const int64_t *first = longs_of(s, s->at_first_row) + thread;
     return (span){ first[0], first[1] };
 }
-
-/* A thread's part of a range, in pieces of eight. */
-static span share(span all, int64_t thread, int64_t threads)
+static span pairs_of(const eegen *s, int64_t thread)
 {
-    if (threads == 1) return all;
-    const int64_t pieces = (all.hi - all.lo + 7) / 8;
-    const int64_t lo = all.lo + pieces * thread / threads * 8, hi = all.lo + pieces * (thread + 1) / threads * 8;
-    return (span){ lo < all.hi ? lo : all.hi, hi < all.hi ? hi : all.hi };
+    const int64_t *first = longs_of(s, s->at_first_pair) + thread;
+    return (span){ first[0], first[1] };
 }
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
 #define SHARE(n) PART(0, n, 1)
@@ -4138,18 +4133,7 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
     }
 }
 
-/* ==== 19 gather ==================================================================================================== */
-
-/* The sum of every thread's copy: [threads][rows][64]. 64 FLOPs a row and thread. */
-KERNEL void gather(float *p, int64_t apart, int64_t threads, int64_t lo, int64_t hi)
-{
-    for (int64_t t = 1; t < threads; t++) {
-        const float *x = p + t * apart * 64;
-        for (int64_t i = lo * 64; i < hi * 64; i += 4) v_store(p + i, v_add(v_load(p + i), v_load(x + i)));
-    }
-}
-
-/* ==== 20 wo_backward =============================================================================================== */
+/* ==== 19 wo_backward =============================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
@@ -4440,7 +4424,7 @@ STREAMING KERNEL void wo_backward(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 21 wo_gradient =============================================================================================== */
+/* ==== 20 wo_gradient =============================================================================================== */
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
@@ -4608,7 +4592,7 @@ STREAMING KERNEL void wo_gradient(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 22 clear_2 =================================================================================================== */
+/* ==== 21 clear_2 =================================================================================================== */
 
 /* Zeros: [rows][192]. */
 KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
@@ -4617,7 +4601,7 @@ KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
     for (int64_t i = lo * 192; i < hi * 192; i += 4) v_store(p + i, v_zero());
 }
 
-/* ==== 23 causal_attention_grad ===================================================================================== */
+/* ==== 22 causal_attention_grad ===================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. */
 /* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=. */
@@ -4822,18 +4806,7 @@ KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *rest
     }
 }
 
-/* ==== 24 gather_2 ================================================================================================== */
-
-/* The sum of every thread's copy: [threads][rows][192]. 192 FLOPs a row and thread. */
-KERNEL void gather_2(float *p, int64_t apart, int64_t threads, int64_t lo, int64_t hi)
-{
-    for (int64_t t = 1; t < threads; t++) {
-        const float *x = p + t * apart * 192;
-        for (int64_t i = lo * 192; i < hi * 192; i += 4) v_store(p + i, v_add(v_load(p + i), v_load(x + i)));
-    }
-}
-
-/* ==== 25 wqkv_backward ============================================================================================= */
+/* ==== 23 wqkv_backward ============================================================================================= */
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 6144 floats. */
@@ -5124,7 +5097,7 @@ STREAMING KERNEL void wqkv_backward(const float *restrict a, const float *restri
     }
 }
 
-/* ==== 26 wqkv_gradient ============================================================================================= */
+/* ==== 24 wqkv_gradient ============================================================================================= */
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
@@ -5292,7 +5265,7 @@ STREAMING KERNEL void wqkv_gradient(const float *restrict a, const float *restri
     }
 }
 
-/* ==== 27 rows_rms_grad_to_lookup_grad ============================================================================== */
+/* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
 /* Row by row, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 960 FLOPs a row. */
 KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
@@ -5330,7 +5303,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
     }
 }
 
-/* ==== 28 batch ===================================================================================================== */
+/* ==== 26 batch ===================================================================================================== */
 
 /* The lists of the rows that row r attends to: its parent's, and itself, repeated up to a multiple of four. */
 static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t depth)
@@ -5347,7 +5320,7 @@ static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t de
 }
 
 /* Shares out the first n chosen documents, ordered by their first letters, so that most equal prefixes stay together: every
-   thread has about as many rows, which nobody else needs. */
+   thread has about as many rows, and nobody needs another's. */
 static void share_documents(eegen *s, int64_t n, int64_t threads)
 {
     const int64_t *starts = longs_of(s, s->at_starts);
@@ -5372,7 +5345,7 @@ static void share_documents(eegen *s, int64_t n, int64_t threads)
         for (; i < end; i++) seen[place[i] >> 32] = stamp << 32;
     }
     for (int64_t t = 1, b = 0; t < threads; t++) {
-        while (b < n && rows[b] * threads < all * t) b++;
+        while (b < n && (rows[b] + (b ? rows[b - 1] : 0)) * threads < 2 * all * t) b++;
         first[t] = b;
     }
 }
@@ -5389,7 +5362,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
     int32_t *count = index_of(s, s->at_count), *row_of = index_of(s, s->at_row_of), *target_of = index_of(s, s->at_target_of);
-    const uint64_t batch = (uint64_t)s->stamp + 1, forget = s->sharing ? 0 : ~(uint64_t)0;
+    const uint64_t forget = s->sharing ? 0 : ~(uint64_t)0;
     int32_t rows = 0, pairs = 0, positions = 0;
     share_documents(s, n, threads);
     for (int64_t g = 0; g < threads; g++) {
@@ -5397,6 +5370,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
         int64_t *level = longs_of(s, s->at_level) + g * (BLOCK + 1), live = first[g + 1] - first[g];
         int32_t t = 0;
         longs_of(s, s->at_first_row)[g] = rows;
+        longs_of(s, s->at_first_pair)[g] = pairs;
         longs_of(s, s->at_first_position)[g] = positions;
         for (int64_t b = 0; b < live; b++) {
             at[b] = (int32_t)starts[chosen[first[g] + b]];
@@ -5414,9 +5388,9 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
                     const int32_t token = here & 0xFFFF;
                     uint64_t *pair = pair_seen + token * BLOCK + t;
                     int32_t p = (int32_t)*pair;
-                    if ((*pair >> 32 ^ batch) | forget) {
+                    if ((*pair >> 32 ^ stamp) | forget) {
                         p = pairs++;
-                        *pair = batch << 32 | (uint32_t)p;
+                        *pair = stamp << 32 | (uint32_t)p;
                         pair_token[p] = token;
                         pair_position[p] = t;
                     }
@@ -5442,6 +5416,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
         longs_of(s, s->at_levels)[g] = t;
     }
     longs_of(s, s->at_first_row)[threads] = rows;
+    longs_of(s, s->at_first_pair)[threads] = pairs;
     longs_of(s, s->at_first_position)[threads] = positions;
     s->rows = rows;
     s->pairs = pairs;
@@ -5491,13 +5466,12 @@ static void look_ahead(eegen *s, int what)
         }
 }
 
-/* ==== 29 step ====================================================================================================== */
+/* ==== 27 step ====================================================================================================== */
 
-/* Logits of the rows given, from the documents' tokens up. */
-static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span my_rows, span levels)
+/* Logits of the thread's rows given, from the documents' tokens up. */
+static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span levels)
 {
-    const span my_pairs = share(pairs, thread, threads);
-    (void)my_pairs; (void)my_rows; (void)levels;
+    (void)thread; (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
     float *const e = floats_of(s, s->at_slot[1]);
     float *const rms = floats_of(s, s->at_slot[2]);
@@ -5515,7 +5489,6 @@ static void forward(eegen *s, int64_t thread, int64_t threads, span pairs, span 
     rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
             weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
     wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi, scratch);
-    if (threads > 1) wait_for_all(s);
     causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
             my_rows.hi);
     wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, scratch, e, index_of(s, s->at_pair_of));
@@ -5540,8 +5513,8 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
 {
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, longs_of(s, s->at_levels)[thread] };
-    const span my_pairs = share(pairs, thread, threads), my_rows = rows_of(s, thread);
-    (void)my_pairs; (void)my_rows; (void)levels; (void)how;
+    const span my_pairs = pairs_of(s, thread), my_rows = rows_of(s, thread);
+    (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -5579,21 +5552,16 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     if (threads > 1) wait_for_all(s);
     w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(2), how, weights + W_layers_0_w1,
             twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
-    clear(collect + thread * s->rows_most * 64, 0, pairs.hi);
+    clear(collect, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
-    rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect + thread * s->rows_most * 64,
-            index_of(s, s->at_pair_of));
-    if (threads > 1) wait_for_all(s);
-    if (threads > 1) gather(collect, s->rows_most, threads, my_pairs.lo, my_pairs.hi);
+    rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect, index_of(s, s->at_pair_of));
     wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi, scratch);
     if (threads > 1) wait_for_all(s);
     wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(2), how, weights + W_layers_0_wo,
             twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
-    clear_2(d_qkv + thread * s->rows_most * 192, 0, pairs.hi);
+    clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
     causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
-            d_qkv + thread * s->rows_most * 192, my_rows.lo, my_rows.hi);
-    if (threads > 1) wait_for_all(s);
-    if (threads > 1) gather_2(d_qkv, s->rows_most, threads, my_pairs.lo, my_pairs.hi);
+            d_qkv, my_rows.lo, my_rows.hi);
     wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi, scratch);
     if (threads > 1) wait_for_all(s);
     wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(2), how, weights + W_layers_0_wqkv,
@@ -5673,7 +5641,7 @@ static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
     }
 }
 
-/* ==== 30 interface ================================================================================================= */
+/* ==== 28 interface ================================================================================================= */
 
 #define EXPORT __attribute__((visibility("default")))
 static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
@@ -5717,6 +5685,8 @@ EXPORT int64_t eegen_arena(void *arena)
     s->at_first_document = at = whole_lines(at);
     at += 8 * (threads + 1);
     s->at_first_row = at = whole_lines(at);
+    at += 8 * (threads + 1);
+    s->at_first_pair = at = whole_lines(at);
     at += 8 * (threads + 1);
     s->at_first_position = at = whole_lines(at);
     at += 8 * (threads + 1);
@@ -5783,9 +5753,9 @@ EXPORT int64_t eegen_arena(void *arena)
     s->at_slot[12] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 272;
     s->at_slot[13] = at = (at + 4095) & ~(int64_t)4095;
-    at += 4 * rows * 64 * threads;
+    at += 4 * rows * 64;
     s->at_slot[14] = at = (at + 4095) & ~(int64_t)4095;
-    at += 4 * rows * 192 * threads;
+    at += 4 * rows * 192;
     s->at_slot[15] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
     return s->bytes = whole_lines(at) + 4096;
@@ -5835,7 +5805,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         if (threads > 1) wait_for_all(s);
         const uint64_t t1 = ticks();
         if (thread == 0) look_ahead(s, 0);
-        forward(s, thread, threads, (span){ 0, s->pairs }, rows_of(s, thread), (span){ 0, longs_of(s, s->at_levels)[thread] });
+        forward(s, thread, pairs_of(s, thread), rows_of(s, thread), (span){ 0, longs_of(s, s->at_levels)[thread] });
         const float loss = (float)batch_loss(s, thread, threads);
         if (thread == 0) floats_of(s, s->at_losses)[i] = loss;
         if (!(loss < 1e30f)) break;
@@ -5866,7 +5836,7 @@ EXPORT double eegen_loss(void *arena, int64_t n)
     eegen *s = arena;
     write_twins(s, 0, 1);
     find_rows(s, n, 1);
-    forward(s, 0, 1, (span){ 0, s->pairs }, rows_of(s, 0), (span){ 0, longs_of(s, s->at_levels)[0] });
+    forward(s, 0, pairs_of(s, 0), rows_of(s, 0), (span){ 0, longs_of(s, s->at_levels)[0] });
     return batch_loss(s, 0, 1) * (double)s->count;
 }
 
@@ -5924,7 +5894,7 @@ EXPORT void eegen_sample(void *arena, int64_t n)
         if (rows == lo) break;
         level[t] = lo;
         level[t + 1] = rows;
-        forward(s, 0, 1, (span){ lo, rows }, (span){ lo, rows }, (span){ t, t + 1 });
+        forward(s, 0, (span){ lo, rows }, (span){ lo, rows }, (span){ t, t + 1 });
         for (int32_t r = lo; r < rows; r++) {
             int32_t *said = text + sample[r] * (BLOCK + 1) + t;
             if (*said < 0) *said = draw(s, logits + (int64_t)r * 28, stream + sample[r]);
