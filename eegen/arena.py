@@ -102,6 +102,7 @@ ARRAYS = (
     Array("ancestors_prefix", "i4", "entries", "prefix rows of a row's ancestors, itself last and repeated"),
     Array("ancestors_pair", "i4", "entries", "the same as pair rows"),
     Array("scratch", "f4", "SCRATCH * threads", "operands turned round, a part for each thread"),
+    Array("sums", "f4", "SUMS * threads", "each thread's part of gradients that are added up row by row"),
     Array("work", "f4", "WORK * threads", "a hidden matrix on its way to orthogonal, one for each thread"),
     Array("lr", "f4", "chunk", "learning rate of each step of a call"),
     Array("losses", "f4", "chunk", "loss of each step of a call"),

@@ -387,7 +387,7 @@ def call_bytes(plan: Plan, call: Call, rows: dict[str, float], keys: float) -> f
             floats += many * buffer.ld
         elif arg.space in ("weight", "twin"):
             floats += sizes[arg.name]
-        elif arg.space == "gradient":
+        elif arg.space in ("gradient", "sum"):
             fused = isinstance(call.kernel, Outer) and call.kernel.fused
             floats += sizes[arg.name] * (3 + 2 * len(plan.moments) if fused else 1)
     return 4 * floats

@@ -224,7 +224,7 @@ class Zero(Kernel):
 
 @dataclass(frozen=True)
 class Arg:
-    """One argument of a call: a row buffer, a parameter's main copy or its twin, its gradient, an index array."""
+    """One argument of a call: a row buffer, a parameter, its twin, its gradient, the thread's sum for it, an index."""
 
     space: str
     name: str
@@ -234,9 +234,9 @@ class Arg:
 class Call:
     """A kernel on its arguments, over the rows of `domain` (pair, prefix) or, for `outer`, tiles of the result.
 
-    Each thread does its own rows, unless the call is `serial`: then one thread does all. With `whole` it reads all
-    rows, unless it `exchanges`, as threads may, sums over rows of their own. `barrier` that all must have arrived
-    before: always, or where rows are too few to exchange sums.
+    Each thread does its own rows; a gradient is cleared by the first, for which the others have sums of their own. With
+    `whole` each reads all rows, unless they `exchange` sums over rows of their own. `barrier` that all must have
+    arrived before: always, or where rows are too few to exchange sums.
     """
 
     kernel: Kernel
@@ -248,6 +248,11 @@ class Call:
     whole: bool = False
     exchanges: bool = False
     barrier: Literal["", "few", "always"] = ""
+
+    @property
+    def adds(self) -> bool:
+        """Whether it adds to a gradient, or clears it for that."""
+        return self.serial or any(arg.space == "sum" for arg in self.args)
 
 
 def attention(heads: int, head_dim: int, width: int, target: Target, backward: bool) -> Attention:

@@ -118,6 +118,7 @@ class Plan:
     forward: list[Call] = field(default_factory=list)
     loss: Call | None = None
     backward: list[Call] = field(default_factory=list)
+    sums: dict[str, int] = field(default_factory=dict)  # where a thread adds up its part of a gradient, among its sums
     hidden: list[Hidden] = field(default_factory=list)
     logits: str = ""
     matmul_weights: int = 0
@@ -135,6 +136,10 @@ class Plan:
     @property
     def twins(self) -> int:
         return max((up(p.twin + p.cols * p.twin_ld, 16) for p in self.parameters if p.twin >= 0), default=0)
+
+    @property
+    def sums_size(self) -> int:
+        return sum(up(p.size, 16) for p in self.parameters if p.ident in self.sums)
 
     @property
     def count(self) -> int:
@@ -612,7 +617,6 @@ class Planner:
         args: list[Arg] = []
         number: dict[Value, int] = {}
         writes: list[str] = []
-        serial = False
 
         def source(operand: Value) -> int:
             if operand not in number:
@@ -634,15 +638,13 @@ class Planner:
             elif kind == "sink":
                 weight = self.gradient_of[value]
                 parameter = self.storage[weight]
-                self.clear_gradient(weight)
                 index = f"pair_{value.attrs['by']}" if value.op == "lookup_grad" else ""
                 origin = source(value.inputs[0])
                 steps.append(Step("accumulate", (origin,), Operand("gradient", parameter.ld, index)))
-                args.append(Arg("gradient", parameter.ident))
+                args.append(self.sum_of(weight))
                 if index:
                     args.append(Arg("index", index))
                 writes.append("gradient " + parameter.ident)
-                serial = True
             elif value.op == "lookup":
                 parameter = self.storage[value.inputs[0]]
                 index = f"pair_{value.attrs['by']}"
@@ -663,7 +665,13 @@ class Planner:
         stem = "_".join(dict.fromkeys(labels)) if len(set(labels)) <= 2 else f"{labels[0]}_to_{labels[-1]}"
         true = values[0].inputs[0].width if OPS[values[0].op].kind in ("sink", "collect") else values[0].width
         kernel = RowProgram("kernels/rows.c.j2", f"rows_{stem}", true, width // self.lanes, tuple(steps))
-        self.call(kernel, args, domain, writes, serial=serial)
+        self.call(kernel, args, domain, writes)
+
+    def sum_of(self, weight: Value) -> Arg:
+        """Where a thread adds its rows' part of a gradient: the first to the gradient, others to sums of their own."""
+        self.clear_gradient(weight)
+        self.plan.sums.setdefault(self.storage[weight].ident, self.plan.sums_size)
+        return Arg("sum", self.storage[weight].ident)
 
     def clear_gradient(self, weight: Value) -> None:
         """Sums into a gradient start from zero, unless a product has written it already."""
@@ -732,10 +740,8 @@ class Planner:
         """May threads meet, one of them in each of these calls? They do not in rows of their own."""
         shared = self.memory(one.writes) & self.memory(two.reads + two.writes)
         shared |= self.memory(one.reads) & self.memory(two.writes)
-        if one.serial and two.serial:
-            return False
-        own = not (one.serial or one.whole or two.serial or two.whole)
-        return any(not (own and isinstance(place, int)) for place in shared)
+        own = not (one.whole or two.whole)
+        return any(not (own and (isinstance(place, int) or (one.adds and two.adds))) for place in shared)
 
     def memory(self, names: tuple[str, ...]) -> set[int | str]:
         """Slots of buffers; gradients and weights by their names."""

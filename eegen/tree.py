@@ -134,10 +134,9 @@ def context(p: Planner, value: Value) -> None:
 def context_grad(p: Planner, value: Value) -> None:
     (dy,) = value.inputs
     table = p.gradient_of[value]
-    p.clear_gradient(table)
-    gradient = p.storage[table].ident
+    sums = p.sum_of(table)
     kernel = parents(p, table, value.attrs["length"], p.ld(dy), True)
-    p.call(kernel, [Arg("gradient", gradient), p.read(dy)], dy.domain, ["gradient " + gradient], serial=True)
+    p.call(kernel, [sums, p.read(dy)], dy.domain, ["gradient " + sums.name])
 
 
 def parents(p: Planner, table: Value, length: int, out: int, backward: bool) -> Parents:

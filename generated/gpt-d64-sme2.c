@@ -227,7 +227,7 @@ enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 55744, /* floats of one copy of all parameters, padding included */
     TWINS = 50944, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 23, SCRATCH = 8192, WORK = 0, THREADS = 64,
+    SLOTS = 16, KERNELS = 23, SCRATCH = 8192, SUMS = 2752, WORK = 0, THREADS = 64,
     HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
@@ -317,6 +317,7 @@ typedef struct eegen {
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
     int64_t at_scratch;               /* operands turned round, a part for each thread */
+    int64_t at_sums;                  /* each thread's part of gradients that are added up row by row */
     int64_t at_work;                  /* a hidden matrix on its way to orthogonal, one for each thread */
     int64_t at_lr;                    /* learning rate of each step of a call */
     int64_t at_losses;                /* loss of each step of a call */
@@ -5537,6 +5538,7 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const weights = weights_of(s);
     float *const twins = twins_of(s);
     float *const gradients = gradients_of(s);
+    float *const sums = floats_of(s, s->at_sums) + thread * SUMS;
     float *const all_m = m_of(s);
     float *const all_v = v_of(s);
     float *const scratch = floats_of(s, s->at_scratch) + thread * SCRATCH;
@@ -5568,8 +5570,9 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
             twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
     if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
     if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
-    if (thread == 0) rows_rms_grad_to_lookup_grad(pairs.lo, pairs.hi, d_rms2, e, collect, add, gradients + W_pos_emb,
-            index_of(s, s->at_pair_position), gradients + W_tok_emb, index_of(s, s->at_pair_token));
+    rows_rms_grad_to_lookup_grad(my_pairs.lo, my_pairs.hi, d_rms2, e, collect, add,
+            thread ? sums + 0 : gradients + W_pos_emb, index_of(s, s->at_pair_position),
+            thread ? sums + 1024 : gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
 /* Rows [lo, hi) of a matrix into its other copy, four at a time, a line of each: few rows of the copy are open at once. */
@@ -5594,6 +5597,24 @@ static void write_twins(eegen *s, int64_t thread, int64_t threads)
     turn(w + W_layers_0_w1, twin + T_layers_0_w1, 256, 272, 64, PART(0, 64, 4));
     turn(w + W_layers_0_w2, twin + T_layers_0_w2, 256, 272, 64, PART(0, 64, 4));
     turn(w + W_lm_head, twin + T_lm_head, 64, 64, 28, PART(0, 28, 4));
+}
+
+/* What the other threads have added up, to the gradients; their sums are cleared for the next step. */
+static void add_sums(eegen *s, int64_t thread, int64_t threads)
+{
+    float *g = gradients_of(s);
+    const struct { float *to; int64_t from, part[2]; } ranges[] = {
+        { g + W_tok_emb, 1024, { PART(0, 1728, 16) } },
+        { g + W_pos_emb, 0, { PART(0, 1024, 16) } },
+    };
+    for (uint64_t k = 0; k < sizeof ranges / sizeof *ranges; k++)
+        for (int64_t t = 1; t < threads; t++) {
+            float *x = floats_of(s, s->at_sums) + t * SUMS + ranges[k].from, *y = ranges[k].to;
+            for (int64_t i = ranges[k].part[0]; i < ranges[k].part[1]; i += 4) {
+                v_store(y + i, v_add(v_load(y + i), v_load(x + i)));
+                v_store(x + i, v_zero());
+            }
+        }
 }
 
 /* What gradients are multiplied by for their norm, all of them together, to be at most s->clip. Every thread adds up its part. */
@@ -5714,6 +5735,8 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (entries);
     s->at_scratch = at = whole_lines(at);
     at += 4 * (SCRATCH * threads);
+    s->at_sums = at = whole_lines(at);
+    at += 4 * (SUMS * threads);
     s->at_work = at = whole_lines(at);
     at += 4 * (WORK * threads);
     s->at_lr = at = whole_lines(at);
@@ -5814,6 +5837,10 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         if (thread == 0) look_ahead(s, 1);
         backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
         if (threads > 1) wait_for_all(s);
+        if (threads > 1) {
+            add_sums(s, thread, threads);
+            wait_for_all(s);
+        }
         if (thread == 0) look_ahead(s, 2);
         const uint64_t t3 = ticks();
         update(s, thread, threads, &h);
