@@ -5847,18 +5847,19 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
 
 /* ==== 26 batch ===================================================================================================== */
 
-/* The lists of the rows that row r attends to: its parent's, and itself, repeated up to a multiple of four. */
-static inline void inherit(const eegen *s, int32_t r, int32_t parent, int64_t depth)
+/* The lists of the rows that row r with pair row p attends to: its parent's, and itself, repeated up to a multiple of four. */
+static inline void inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
 {
-    const int64_t most = (depth + 4) & ~(int64_t)3;
+    static const four parents[4] = { { 0 }, { -1 }, { -1, -1 }, { -1, -1, -1 } };
+    const int64_t whole = depth & ~(int64_t)3;
     {
         int32_t *own = index_of(s, s->at_ancestors_pair) + r * s->keys;
-        const int32_t *from = index_of(s, s->at_ancestors_pair) + (depth ? parent : 0) * s->keys;
-        const int32_t self = index_of(s, s->at_pair_of)[r];
-        for (int64_t i = 0; i < depth; i += 4) *(four *)(own + i) = *(const four *)(from + i);
-        for (int64_t i = depth; i < most; i++) own[i] = self;
+        const int32_t *from = index_of(s, s->at_ancestors_pair) + (depth ? parent : r) * s->keys;
+#pragma clang loop unroll(disable)
+        for (int64_t i = 0; i < whole; i += 4) *(four *)(own + i) = *(const four *)(from + i);
+        *(four *)(own + whole) = (*(const four *)(from + whole) & parents[depth & 3]) | (p & ~parents[depth & 3]);
     }
-    (void)s; (void)r; (void)parent; (void)most;
+    (void)p;
 }
 
 /* Shares out the first n chosen documents, ordered by their first letters, so that most equal prefixes stay together: every
@@ -5893,7 +5894,7 @@ static void share_documents(eegen *s, int64_t n, int64_t threads)
 }
 
 /* The rows of the first n chosen documents, thread by thread and level by level: an equal prefix, or an equal (token,
-   position), is one row. */
+   position), is one row. Whether a row is new is anybody's guess, so nothing branches on it: it is written again. */
 static void find_rows(eegen *s, int64_t n, int64_t threads)
 {
     const int64_t *starts = longs_of(s, s->at_starts), *first = longs_of(s, s->at_first_document);
@@ -5904,7 +5905,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
     int32_t *count = index_of(s, s->at_count), *row_of = index_of(s, s->at_row_of), *target_of = index_of(s, s->at_target_of);
-    const uint64_t forget = s->sharing ? 0 : ~(uint64_t)0;
+    const int32_t forget = !s->sharing;
     int32_t rows = 0, pairs = 0, positions = 0;
     share_documents(s, n, threads);
     for (int64_t g = 0; g < threads; g++) {
@@ -5924,29 +5925,23 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
             kept = 0;
             for (int64_t b = 0; b < live; b++) {
                 const uint64_t here = place[at[b]];
-                uint64_t *mark = seen + (here >> 32);
-                int32_t r = (int32_t)*mark;
-                if ((*mark >> 32 ^ stamp) | forget) {
-                    const int32_t token = here & 0xFFFF;
-                    uint64_t *pair = pair_seen + token * BLOCK + t;
-                    int32_t p = (int32_t)*pair;
-                    if ((*pair >> 32 ^ stamp) | forget) {
-                        p = pairs++;
-                        *pair = stamp << 32 | (uint32_t)p;
-                        pair_token[p] = token;
-                        pair_position[p] = t;
-                    }
-                    r = rows++;
-                    *mark = stamp << 32 | (uint32_t)r;
-                    pair_of[r] = p;
-                    depth[r] = t;
-                    parent[r] = last[b];
-                    count[r] = 0;
-                    inherit(s, r, last[b], t);
-                }
+                const int32_t token = here & 0xFFFF;
+                uint64_t *mark = seen + (here >> 32), *pair = pair_seen + token * BLOCK + t;
+                const int32_t new_row = forget | (*mark >> 32 != stamp), new_pair = forget | (*pair >> 32 != stamp);
+                const int32_t r = new_row ? rows : (int32_t)*mark, p = new_pair ? pairs : (int32_t)*pair;
+                rows += new_row;
+                pairs += new_pair;
+                *mark = stamp << 32 | (uint32_t)r;
+                *pair = stamp << 32 | (uint32_t)p;
+                pair_token[p] = token;
+                pair_position[p] = t;
+                pair_of[r] = p;
+                depth[r] = t;
+                parent[r] = last[b];
+                count[r] = 1 + (new_row ? 0 : count[r]);
+                inherit(s, r, p, last[b], t);
                 target_of[positions] = here >> 16 & 0xFFFF;
                 row_of[positions++] = r;
-                count[r]++;
                 /* documents that go on move up */
                 last[kept] = r;
                 at[kept] = at[b] + 1;
@@ -6479,7 +6474,7 @@ EXPORT void eegen_sample(void *arena, int64_t n)
             index_of(s, s->at_pair_position)[r] = index_of(s, s->at_depth)[r] = (int32_t)t;
             index_of(s, s->at_pair_of)[r] = r;
             index_of(s, s->at_parent)[r] = t ? last[b] : -1;
-            inherit(s, r, last[b], t);
+            inherit(s, r, r, last[b], t);
             last[b] = r;
             sample[r] = b;
         }
