@@ -5314,7 +5314,7 @@ static inline void inherit(const eegen *s, int32_t r, int32_t p, int32_t parent,
     {
         int32_t *own = index_of(s, s->at_ancestors_pair) + r * s->keys;
         const int32_t *from = index_of(s, s->at_ancestors_pair) + (depth ? parent : r) * s->keys;
-#pragma clang loop unroll(disable)
+#pragma GCC unroll 1
         for (int64_t i = 0; i < whole; i += 4) *(four *)(own + i) = *(const four *)(from + i);
         *(four *)(own + whole) = (*(const four *)(from + whole) & parents[depth & 3]) | (p & ~parents[depth & 3]);
     }
