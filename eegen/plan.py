@@ -130,8 +130,8 @@ class Plan:
 
     @property
     def streams(self) -> bool:
-        """Weights, their other copy and the moments are more than an L2 of 2 MB keeps beside the rows."""
-        return self.weights * 4 * (2 + len(self.moments)) > 3 << 19
+        """Weights, their other copy and the moments are more than an L2 of 2 MB keeps beside rows and code."""
+        return 4 * (self.weights * (1 + len(self.moments)) + self.twins) > 1 << 20
 
     @property
     def twins(self) -> int:
