@@ -59,6 +59,7 @@
 
 /* The vector vocabulary: Neon, 4 floats to a vector; v_fma_lane(acc, w, x, L) = acc + w * x[L]. */
 typedef float32x4_t vf;
+typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number each of four vectors */
 static inline vf    v_zero(void)             { return vdupq_n_f32(0.0f); }
 static inline vf    v_set1(float x)          { return vdupq_n_f32(x); }
 static inline vf    v_load(const float *p)   { return vld1q_f32(p); }
@@ -72,7 +73,7 @@ static inline vf    v_min(vf a, vf b)        { return vminq_f32(a, b); }
 static inline vf    v_fma(vf a, vf b, vf c)  { return vfmaq_f32(c, a, b); }
 static inline vf    v_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 static inline vf    v_sqrt(vf v)             { return vsqrtq_f32(v); }
-static inline vf    v_rsqrt(vf v)            { return vdivq_f32(vdupq_n_f32(1.0f), vsqrtq_f32(v)); }
+static inline float4 v_rsqrts(float4 v)      { return 1.0f / (float4)vsqrtq_f32(v); }
 static inline float v_sum(vf v)              { return vaddvq_f32(v); }
 static inline float v_hmax(vf v)             { return vmaxvq_f32(v); }
 static inline vf    v_relu(vf v)             { return vmaxq_f32(v, vdupq_n_f32(0.0f)); }
@@ -132,8 +133,11 @@ static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
 }
 
 /* The sums, or the largest, of four vectors, side by side. */
-static inline void v_sums(float *p, vf a, vf b, vf c, vf d) { vst1q_f32(p, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))); }
-static inline void v_maxes(float *p, vf a, vf b, vf c, vf d) { vst1q_f32(p, vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d))); }
+static inline float4 v_sums(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
+static inline float4 v_maxes(vf a, vf b, vf c, vf d) { return vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d)); }
+
+/* Puts four numbers where v_set1 will find them. */
+static inline void v_lay(float *p, float4 v) { *(float4 *)p = v; }
 
 #include <arm_sme.h>
 
@@ -505,31 +509,30 @@ static inline __attribute__((always_inline)) zf z_update(svbool_t pg, const rate
 
 /* ==== 3 rows_lookup_to_rms ========================================================================================= */
 
-/* Row by row, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. */
-KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7) {
-    for (int64_t r = lo; r < hi; r++) {
-        const float *x0 = p0 + (int64_t)i0[r] * 64;
+/* Each row by itself, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. */
+KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7)
+{
+    int64_t r = lo;
+    for (; r < hi; r++) {
         vf t0[16];
-        for (int j = 0; j < 16; j++) t0[j] = v_load(x0 + j * 4);
-        const float *x1 = p1 + (int64_t)i1[r] * 64;
+        { const float *x = p0 + (int64_t)i0[r] * 64; for (int j = 0; j < 16; j++) t0[j] = v_load(x + j * 4); }
         vf t1[16];
-        for (int j = 0; j < 16; j++) t1[j] = v_load(x1 + j * 4);
+        { const float *x = p1 + (int64_t)i1[r] * 64; for (int j = 0; j < 16; j++) t1[j] = v_load(x + j * 4); }
         vf t2[16];
         for (int j = 0; j < 16; j++) t2[j] = v_add(t0[j], t1[j]);
-        float *x3 = p3 + (r) * 64;
-        for (int j = 0; j < 16; j++) v_store(x3 + j * 4, t2[j]);
-        vf q4 = v_zero(), t4[16];
-        for (int j = 0; j < 16; j++) q4 = v_fma(t2[j], t2[j], q4);
-        const vf s4 = v_rsqrt(v_set1(v_sum(q4) * 0.015625f + RMS_EPS));
-        for (int j = 0; j < 16; j++) t4[j] = v_mul(t2[j], s4);
-        float *x5 = p5 + (r) * 64;
-        for (int j = 0; j < 16; j++) v_store(x5 + j * 4, t4[j]);
-        vf q6 = v_zero(), t6[16];
-        for (int j = 0; j < 16; j++) q6 = v_fma(t4[j], t4[j], q6);
-        const vf s6 = v_rsqrt(v_set1(v_sum(q6) * 0.015625f + RMS_EPS));
-        for (int j = 0; j < 16; j++) t6[j] = v_mul(t4[j], s6);
-        float *x7 = p7 + (r) * 64;
-        for (int j = 0; j < 16; j++) v_store(x7 + j * 4, t6[j]);
+        { float *x = p3 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t2[j]); }
+        vf t4[16], q4;
+        { q4 = v_mul(t2[0], t2[0]); }
+        for (int j = 1; j < 16; j++) { q4 = v_fma(t2[j], t2[j], q4); }
+        const float4 s4 = v_rsqrts((float4){ v_sum(q4) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 16; j++) t4[j] = v_mul(t2[j], v_set1(s4[0]));
+        { float *x = p5 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t4[j]); }
+        vf t6[16], q6;
+        { q6 = v_mul(t4[0], t4[0]); }
+        for (int j = 1; j < 16; j++) { q6 = v_fma(t4[j], t4[j], q6); }
+        const float4 s6 = v_rsqrts((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 16; j++) t6[j] = v_mul(t4[j], v_set1(s6[0]));
+        { float *x = p7 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t6[j]); }
     }
 }
 
@@ -1477,18 +1480,19 @@ STREAMING KERNEL void wo_forward(const float *restrict a, const float *restrict 
 
 /* ==== 7 rows_rms =================================================================================================== */
 
-/* Row by row, [rows][64]: rms, store. 192 FLOPs a row. */
-KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
-    for (int64_t r = lo; r < hi; r++) {
-        const float *x0 = p0 + (r) * 64;
+/* Each row by itself, [rows][64]: rms, store. 192 FLOPs a row. */
+KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
+{
+    int64_t r = lo;
+    for (; r < hi; r++) {
         vf t0[16];
-        for (int j = 0; j < 16; j++) t0[j] = v_load(x0 + j * 4);
-        vf q1 = v_zero(), t1[16];
-        for (int j = 0; j < 16; j++) q1 = v_fma(t0[j], t0[j], q1);
-        const vf s1 = v_rsqrt(v_set1(v_sum(q1) * 0.015625f + RMS_EPS));
-        for (int j = 0; j < 16; j++) t1[j] = v_mul(t0[j], s1);
-        float *x2 = p2 + (r) * 64;
-        for (int j = 0; j < 16; j++) v_store(x2 + j * 4, t1[j]);
+        { const float *x = p0 + (r) * 64; for (int j = 0; j < 16; j++) t0[j] = v_load(x + j * 4); }
+        vf t1[16], q1;
+        { q1 = v_mul(t0[0], t0[0]); }
+        for (int j = 1; j < 16; j++) { q1 = v_fma(t0[j], t0[j], q1); }
+        const float4 s1 = v_rsqrts((float4){ v_sum(q1) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 16; j++) t1[j] = v_mul(t0[j], v_set1(s1[0]));
+        { float *x = p2 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t1[j]); }
     }
 }
 
@@ -2673,7 +2677,7 @@ KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) total -= logits[(int64_t)row[i] * 28 + target[i]];
     for (; r + 4 <= hi; r += 4) {
-        float *y0 = logits + (r + 0) * 28, *y1 = logits + (r + 1) * 28, *y2 = logits + (r + 2) * 28, *y3 = logits + (r + 3) * 28, m[4], z[4];
+        float *y0 = logits + (r + 0) * 28, *y1 = logits + (r + 1) * 28, *y2 = logits + (r + 2) * 28, *y3 = logits + (r + 3) * 28;
         vf a0 = v_set1(-1e30f), a1 = v_set1(-1e30f), a2 = v_set1(-1e30f), a3 = v_set1(-1e30f);
         for (int j = 0; j < 24; j += 4) {
             a0 = v_max(a0, v_load(y0 + j));
@@ -2685,7 +2689,7 @@ KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
         a1 = v_max(a1, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 24)));
         a2 = v_max(a2, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 24)));
         a3 = v_max(a3, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 24)));
-        v_maxes(m, a0, a1, a2, a3);
+        const float4 m = v_maxes(a0, a1, a2, a3);
         a0 = v_zero();
         a1 = v_zero();
         a2 = v_zero();
@@ -2700,7 +2704,7 @@ KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
         { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 24)), v_set1(m[1])))); a1 = v_add(a1, e); v_store(y1 + 24, e); }
         { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 24)), v_set1(m[2])))); a2 = v_add(a2, e); v_store(y2 + 24, e); }
         { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 24)), v_set1(m[3])))); a3 = v_add(a3, e); v_store(y3 + 24, e); }
-        v_sums(z, a0, a1, a2, a3);
+        const float4 z = v_sums(a0, a1, a2, a3);
         const double4 logs = natural_logs((double4){ z[0], z[1], z[2], z[3] });
         total += count[r + 0] * (m[0] + logs[0]);
         a0 = v_set1((float)count[r + 0] * inverse / z[0]);
@@ -2718,19 +2722,19 @@ KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
         }
     }
     for (; r < hi; r++) {
-        float *y0 = logits + (r + 0) * 28, m[1], z[1];
+        float *y0 = logits + (r + 0) * 28;
         vf a0 = v_set1(-1e30f);
         for (int j = 0; j < 24; j += 4) {
             a0 = v_max(a0, v_load(y0 + j));
         }
         a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)));
-        m[0] = v_hmax(a0);
+        const float4 m = v_maxes(a0, a0, a0, a0);
         a0 = v_zero();
         for (int j = 0; j < 24; j += 4) {
             { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
         }
         { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 24, e); }
-        z[0] = v_sum(a0);
+        const float4 z = v_sums(a0, a0, a0, a0);
         const double logs[1] = { natural_log(z[0]) };
         total += count[r + 0] * (m[0] + logs[0]);
         a0 = v_set1((float)count[r + 0] * inverse / z[0]);
@@ -4099,30 +4103,28 @@ KERNEL void clear(float *p, int64_t lo, int64_t hi)
 
 /* ==== 18 rows_rms_grad_to_collect ================================================================================== */
 
-/* Row by row, [rows][64]: rms_grad, add, store, accumulate. 512 FLOPs a row. */
-KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6) {
-    for (int64_t r = lo; r < hi; r++) {
-        const float *x0 = p0 + (r) * 64;
+/* Each row by itself, [rows][64]: rms_grad, add, store, accumulate. 512 FLOPs a row. */
+KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6)
+{
+    int64_t r = lo;
+    for (; r < hi; r++) {
         vf t0[16];
-        for (int j = 0; j < 16; j++) t0[j] = v_load(x0 + j * 4);
-        const float *x1 = p1 + (r) * 64;
+        { const float *x = p0 + (r) * 64; for (int j = 0; j < 16; j++) t0[j] = v_load(x + j * 4); }
         vf t1[16];
-        for (int j = 0; j < 16; j++) t1[j] = v_load(x1 + j * 4);
+        { const float *x = p1 + (r) * 64; for (int j = 0; j < 16; j++) t1[j] = v_load(x + j * 4); }
         /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf q2 = v_zero(), u2 = v_zero(), t2[16];
-        for (int j = 0; j < 16; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const vf s2 = v_rsqrt(v_set1(v_sum(q2) * 0.015625f + RMS_EPS));
-        const vf c2 = v_mul(v_mul(s2, s2), v_mul(s2, v_set1(v_sum(u2) * 0.015625f)));
-        for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], c2, v_mul(t0[j], s2));
-        const float *x3 = p3 + (r) * 64;
+        vf t2[16], q2, u2;
+        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
+        for (int j = 1; j < 16; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
+        const float4 s2 = v_rsqrts((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
+        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.015625f);
+        for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
         vf t3[16];
-        for (int j = 0; j < 16; j++) t3[j] = v_load(x3 + j * 4);
+        { const float *x = p3 + (r) * 64; for (int j = 0; j < 16; j++) t3[j] = v_load(x + j * 4); }
         vf t4[16];
         for (int j = 0; j < 16; j++) t4[j] = v_add(t3[j], t2[j]);
-        float *x5 = p5 + (r) * 64;
-        for (int j = 0; j < 16; j++) v_store(x5 + j * 4, t4[j]);
-        float *x6 = p6 + (int64_t)i6[r] * 64;
-        for (int j = 0; j < 16; j++) v_store(x6 + j * 4, v_add(v_load(x6 + j * 4), t4[j]));
+        { float *x = p5 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t4[j]); }
+        { float *x = p6 + (int64_t)i6[r] * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t4[j])); }
     }
 }
 
@@ -5260,39 +5262,37 @@ STREAMING KERNEL void wqkv_gradient(const float *restrict a, const float *restri
 
 /* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
-/* Row by row, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 960 FLOPs a row. */
-KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
-    for (int64_t r = lo; r < hi; r++) {
-        const float *x0 = p0 + (r) * 64;
+/* Each row by itself, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 960 FLOPs a row. */
+KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8)
+{
+    int64_t r = lo;
+    for (; r < hi; r++) {
         vf t0[16];
-        for (int j = 0; j < 16; j++) t0[j] = v_load(x0 + j * 4);
-        const float *x1 = p1 + (r) * 64;
+        { const float *x = p0 + (r) * 64; for (int j = 0; j < 16; j++) t0[j] = v_load(x + j * 4); }
         vf t1[16];
-        for (int j = 0; j < 16; j++) t1[j] = v_load(x1 + j * 4);
+        { const float *x = p1 + (r) * 64; for (int j = 0; j < 16; j++) t1[j] = v_load(x + j * 4); }
         /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf q2 = v_zero(), u2 = v_zero(), t2[16];
-        for (int j = 0; j < 16; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const vf s2 = v_rsqrt(v_set1(v_sum(q2) * 0.015625f + RMS_EPS));
-        const vf c2 = v_mul(v_mul(s2, s2), v_mul(s2, v_set1(v_sum(u2) * 0.015625f)));
-        for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], c2, v_mul(t0[j], s2));
-        const float *x3 = p3 + (r) * 64;
+        vf t2[16], q2, u2;
+        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
+        for (int j = 1; j < 16; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
+        const float4 s2 = v_rsqrts((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
+        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.015625f);
+        for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
         vf t3[16];
-        for (int j = 0; j < 16; j++) t3[j] = v_load(x3 + j * 4);
+        { const float *x = p3 + (r) * 64; for (int j = 0; j < 16; j++) t3[j] = v_load(x + j * 4); }
         vf t4[16];
         for (int j = 0; j < 16; j++) t4[j] = v_add(t3[j], t2[j]);
-        const float *x5 = p5 + (r) * 64;
         vf t5[16];
-        for (int j = 0; j < 16; j++) t5[j] = v_load(x5 + j * 4);
+        { const float *x = p5 + (r) * 64; for (int j = 0; j < 16; j++) t5[j] = v_load(x + j * 4); }
         /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf q6 = v_zero(), u6 = v_zero(), t6[16];
-        for (int j = 0; j < 16; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
-        const vf s6 = v_rsqrt(v_set1(v_sum(q6) * 0.015625f + RMS_EPS));
-        const vf c6 = v_mul(v_mul(s6, s6), v_mul(s6, v_set1(v_sum(u6) * 0.015625f)));
-        for (int j = 0; j < 16; j++) t6[j] = v_fnma(t5[j], c6, v_mul(t4[j], s6));
-        float *x7 = p7 + (int64_t)i7[r] * 64;
-        for (int j = 0; j < 16; j++) v_store(x7 + j * 4, v_add(v_load(x7 + j * 4), t6[j]));
-        float *x8 = p8 + (int64_t)i8[r] * 64;
-        for (int j = 0; j < 16; j++) v_store(x8 + j * 4, v_add(v_load(x8 + j * 4), t6[j]));
+        vf t6[16], q6, u6;
+        { q6 = v_mul(t5[0], t5[0]); u6 = v_mul(t4[0], t5[0]); }
+        for (int j = 1; j < 16; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
+        const float4 s6 = v_rsqrts((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
+        const float4 c6 = s6 * s6 * s6 * ((float4){ v_sum(u6) } * 0.015625f);
+        for (int j = 0; j < 16; j++) t6[j] = v_fnma(t5[j], v_set1(c6[0]), v_mul(t4[j], v_set1(s6[0])));
+        { float *x = p7 + (int64_t)i7[r] * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
+        { float *x = p8 + (int64_t)i8[r] * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
     }
 }
 
