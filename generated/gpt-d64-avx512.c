@@ -94,12 +94,12 @@ static inline float4 v_rsqrts(float4 v)
 }
 
 /* e^x = 2^n e^r with n = round(x / ln 2): adding 1.5 * 2^23 + 127 leaves n + 127 in the low bits, which v_power shifts
-   into place as 2^n. The polynomial on |r| <= ln 2 / 2 is off by 1e-7, the whole by 4e-7. Below -87 the answer is e^-87;
-   NaN stays NaN. The sums must not be reassociated: never compile this with -ffast-math. */
+   into place as 2^n. The polynomial on |r| <= ln 2 / 2 is off by 1e-7, the whole by 4e-7. Below -87.7, where n is -127, the
+   answer is 0; NaN stays NaN. The sums must not be reassociated: never compile this with -ffast-math. */
 static inline vf v_exp(vf x)
 {
     const vf magic = v_set1(12582912.0f + 127.0f);
-    x = v_max(v_set1(-87.0f), x);
+    x = v_max(v_set1(-88.0f), x);
     const vf t = v_fma(x, v_set1(1.44269504f), magic);
     const vf r = v_fnma(v_sub(t, magic), v_set1(0.693147181f), x);
     const vf s = v_mul(r, r);
@@ -2316,87 +2316,89 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
 /* ==== 11 loss ====================================================================================================== */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
-/* Which of the last columns are real. */
-static const float real_columns[16] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, };
+/* Added to the last columns: those that are not real become so small that e^x is 0. */
+static const float no_columns[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, };
 
 /* Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
 KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
 {
     const int32_t *row = index_of(s, s->at_row_of), *target = index_of(s, s->at_target_of), *count = index_of(s, s->at_count);
     const float inverse = 1.0f / (float)s->count;
+    double4 totals = { 0.0 };
     double total = 0.0;
-    int64_t r = lo;
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) total -= logits[(int64_t)row[i] * 32 + target[i]];
-    for (; r + 4 <= hi; r += 4) {
-        float *y0 = logits + (r + 0) * 32, *y1 = logits + (r + 1) * 32, *y2 = logits + (r + 2) * 32, *y3 = logits + (r + 3) * 32;
-        vf a0 = v_set1(-1e30f), a1 = v_set1(-1e30f), a2 = v_set1(-1e30f), a3 = v_set1(-1e30f);
-        for (int j = 0; j < 16; j += 16) {
-            a0 = v_max(a0, v_load(y0 + j));
-            a1 = v_max(a1, v_load(y1 + j));
-            a2 = v_max(a2, v_load(y2 + j));
-            a3 = v_max(a3, v_load(y3 + j));
+    for (int64_t r = lo; r < hi; r += 32) {
+        const int64_t rows = hi - r < 32 ? hi - r : 32;
+        float m[32], z[32], *x = logits + r * 32, *y;
+        int64_t q;
+        y = x;
+        q = 0;
+        #pragma GCC unroll 1
+        for (; q + 4 <= rows; q += 4, y += 128) {
+            vf a[4];
+            for (int i = 0; i < 4; i++) a[i] = v_add(v_load(no_columns + 0), v_load(y + i * 32 + 16));
+            for (int j = 0; j < 16; j += 16) {
+                for (int i = 0; i < 4; i++) a[i] = v_max(a[i], v_load(y + i * 32 + j));
+            }
+            v_lay(m + q, v_maxes(a[0], a[1], a[2], a[3]));
         }
-        a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 16)));
-        a1 = v_max(a1, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 16)));
-        a2 = v_max(a2, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 16)));
-        a3 = v_max(a3, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 16)));
-        const float4 m = v_maxes(a0, a1, a2, a3);
-        a0 = v_zero();
-        a1 = v_zero();
-        a2 = v_zero();
-        a3 = v_zero();
-        for (int j = 0; j < 16; j += 16) {
-            { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
-            { const vf e = v_exp(v_sub(v_load(y1 + j), v_set1(m[1]))); a1 = v_add(a1, e); v_store(y1 + j, e); }
-            { const vf e = v_exp(v_sub(v_load(y2 + j), v_set1(m[2]))); a2 = v_add(a2, e); v_store(y2 + j, e); }
-            { const vf e = v_exp(v_sub(v_load(y3 + j), v_set1(m[3]))); a3 = v_add(a3, e); v_store(y3 + j, e); }
+        for (; q < rows; q++, y += 32) {
+            vf a;
+            a = v_add(v_load(no_columns + 0), v_load(y + 16));
+            for (int j = 0; j < 16; j += 16) {
+                a = v_max(a, v_load(y + j));
+            }
+            m[q] = v_hmax(a);
         }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 16)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 16, e); }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 16)), v_set1(m[1])))); a1 = v_add(a1, e); v_store(y1 + 16, e); }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 16)), v_set1(m[2])))); a2 = v_add(a2, e); v_store(y2 + 16, e); }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 16)), v_set1(m[3])))); a3 = v_add(a3, e); v_store(y3 + 16, e); }
-        const float4 z = v_sums(a0, a1, a2, a3);
-        const double4 logs = natural_logs((double4){ z[0], z[1], z[2], z[3] });
-        total += count[r + 0] * (m[0] + logs[0]);
-        a0 = v_set1((float)count[r + 0] * inverse / z[0]);
-        total += count[r + 1] * (m[1] + logs[1]);
-        a1 = v_set1((float)count[r + 1] * inverse / z[1]);
-        total += count[r + 2] * (m[2] + logs[2]);
-        a2 = v_set1((float)count[r + 2] * inverse / z[2]);
-        total += count[r + 3] * (m[3] + logs[3]);
-        a3 = v_set1((float)count[r + 3] * inverse / z[3]);
-        for (int j = 0; j < 32; j += 16) {
-            v_store(y0 + j, v_mul(v_load(y0 + j), a0));
-            v_store(y1 + j, v_mul(v_load(y1 + j), a1));
-            v_store(y2 + j, v_mul(v_load(y2 + j), a2));
-            v_store(y3 + j, v_mul(v_load(y3 + j), a3));
+
+        y = x;
+        q = 0;
+        #pragma GCC unroll 1
+        for (; q + 4 <= rows; q += 4, y += 128) {
+            const vf top[4] = { v_set1(m[q]), v_set1(m[q + 1]), v_set1(m[q + 2]), v_set1(m[q + 3]) };
+            vf a[4];
+            for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + i * 32 + 16)), top[i])); a[i] = e; v_store(y + i * 32 + 16, e); }
+            for (int j = 0; j < 16; j += 16) {
+                for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_load(y + i * 32 + j), top[i])); a[i] = v_add(a[i], e); v_store(y + i * 32 + j, e); }
+            }
+            v_lay(z + q, v_sums(a[0], a[1], a[2], a[3]));
         }
-    }
-    for (; r < hi; r++) {
-        float *y0 = logits + (r + 0) * 32;
-        vf a0 = v_set1(-1e30f);
-        for (int j = 0; j < 16; j += 16) {
-            a0 = v_max(a0, v_load(y0 + j));
+        for (; q < rows; q++, y += 32) {
+            const vf top = v_set1(m[q]);
+            vf a;
+            { const vf e = v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + 16)), top)); a = e; v_store(y + 16, e); }
+            for (int j = 0; j < 16; j += 16) {
+                { const vf e = v_exp(v_sub(v_load(y + j), top)); a = v_add(a, e); v_store(y + j, e); }
+            }
+            z[q] = v_sum(a);
         }
-        a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 16)));
-        const float4 m = v_maxes(a0, a0, a0, a0);
-        a0 = v_zero();
-        for (int j = 0; j < 16; j += 16) {
-            { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
+
+        y = x;
+        q = 0;
+        #pragma GCC unroll 1
+        for (; q + 4 <= rows; q += 4, y += 128) {
+            const float4 n = __builtin_convertvector(*(const four *)(count + r + q), float4), sums = *(const float4 *)(z + q);
+            const double4 logs = natural_logs(__builtin_convertvector(sums, double4));
+            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(*(const float4 *)(m + q), double4) + logs);
+            v_lay(z + q, n * inverse / sums);
+            const vf share[4] = { v_set1(z[q]), v_set1(z[q + 1]), v_set1(z[q + 2]), v_set1(z[q + 3]) };
+            for (int j = 0; j < 32; j += 16) {
+                for (int i = 0; i < 4; i++) v_store(y + i * 32 + j, v_mul(v_load(y + i * 32 + j), share[i]));
+            }
         }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 16)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 16, e); }
-        const float4 z = v_sums(a0, a0, a0, a0);
-        const double logs[1] = { natural_log(z[0]) };
-        total += count[r + 0] * (m[0] + logs[0]);
-        a0 = v_set1((float)count[r + 0] * inverse / z[0]);
-        for (int j = 0; j < 32; j += 16) {
-            v_store(y0 + j, v_mul(v_load(y0 + j), a0));
+        for (; q < rows; q++, y += 32) {
+            total += count[r + q] * (m[q] + natural_log(z[q]));
+            z[q] = (float)count[r + q] * inverse / z[q];
+            const vf share = v_set1(z[q]);
+            for (int j = 0; j < 32; j += 16) {
+                v_store(y + j, v_mul(v_load(y + j), share));
+            }
         }
     }
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) logits[(int64_t)row[i] * 32 + target[i]] -= inverse;
-    return total;
+    return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
 /* ==== 12 lm_head_backward ========================================================================================== */
