@@ -129,7 +129,7 @@ STEP_FLOPS = {"load": 0, "store": 0, "rms": 3, "rms_grad": 6}  # for each number
 
 @dataclass(frozen=True)
 class RowProgram(Kernel):
-    """Steps on one row at a time, the row held in `vectors` vectors; `width` numbers of it are real."""
+    """Steps on each row by itself, the row held in `vectors` vectors; `width` numbers of it are real."""
 
     width: int
     vectors: int
@@ -146,7 +146,7 @@ class RowProgram(Kernel):
     @property
     def about(self) -> str:
         steps = ", ".join(s.op for s in self.steps if s.op != "load")
-        return f"Row by row, {self.shape}: {steps}. {self.flops} FLOPs a row."
+        return f"Each row by itself, {self.shape}: {steps}. {self.flops} FLOPs a row."
 
 
 @dataclass(frozen=True)

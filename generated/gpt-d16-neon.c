@@ -59,6 +59,7 @@
 
 /* The vector vocabulary: Neon, 4 floats to a vector; v_fma_lane(acc, w, x, L) = acc + w * x[L]. */
 typedef float32x4_t vf;
+typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number each of four vectors */
 static inline vf    v_zero(void)             { return vdupq_n_f32(0.0f); }
 static inline vf    v_set1(float x)          { return vdupq_n_f32(x); }
 static inline vf    v_load(const float *p)   { return vld1q_f32(p); }
@@ -72,7 +73,7 @@ static inline vf    v_min(vf a, vf b)        { return vminq_f32(a, b); }
 static inline vf    v_fma(vf a, vf b, vf c)  { return vfmaq_f32(c, a, b); }
 static inline vf    v_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 static inline vf    v_sqrt(vf v)             { return vsqrtq_f32(v); }
-static inline vf    v_rsqrt(vf v)            { return vdivq_f32(vdupq_n_f32(1.0f), vsqrtq_f32(v)); }
+static inline float4 v_rsqrts(float4 v)      { return 1.0f / (float4)vsqrtq_f32(v); }
 static inline float v_sum(vf v)              { return vaddvq_f32(v); }
 static inline float v_hmax(vf v)             { return vmaxvq_f32(v); }
 static inline vf    v_relu(vf v)             { return vmaxq_f32(v, vdupq_n_f32(0.0f)); }
@@ -97,12 +98,12 @@ static inline int64_t v_stride(int64_t n)    { __asm__("" : "+r"(n)); return n; 
 #define v_mul_lane(w, x, L)      vmulq_laneq_f32(w, x, L)
 
 /* e^x = 2^n e^r with n = round(x / ln 2): adding 1.5 * 2^23 + 127 leaves n + 127 in the low bits, which v_power shifts
-   into place as 2^n. The polynomial on |r| <= ln 2 / 2 is off by 1e-7, the whole by 4e-7. Below -87 the answer is e^-87;
-   NaN stays NaN. The sums must not be reassociated: never compile this with -ffast-math. */
+   into place as 2^n. The polynomial on |r| <= ln 2 / 2 is off by 1e-7, the whole by 4e-7. Below -87.7, where n is -127, the
+   answer is 0; NaN stays NaN. The sums must not be reassociated: never compile this with -ffast-math. */
 static inline vf v_exp(vf x)
 {
     const vf magic = v_set1(12582912.0f + 127.0f);
-    x = v_max(v_set1(-87.0f), x);
+    x = v_max(v_set1(-88.0f), x);
     const vf t = v_fma(x, v_set1(1.44269504f), magic);
     const vf r = v_fnma(v_sub(t, magic), v_set1(0.693147181f), x);
     const vf s = v_mul(r, r);
@@ -132,8 +133,11 @@ static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
 }
 
 /* The sums, or the largest, of four vectors, side by side. */
-static inline void v_sums(float *p, vf a, vf b, vf c, vf d) { vst1q_f32(p, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))); }
-static inline void v_maxes(float *p, vf a, vf b, vf c, vf d) { vst1q_f32(p, vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d))); }
+static inline float4 v_sums(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
+static inline float4 v_maxes(vf a, vf b, vf c, vf d) { return vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d)); }
+
+/* Puts four numbers where v_set1 will find them. */
+static inline void v_lay(float *p, float4 v) { *(float4 *)p = v; }
 
 /* Quads: four scores of one head share a vector, one score per key.
  * v_sum4       the sums of a, b, c and d
@@ -433,31 +437,55 @@ static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 
 /* ==== 3 rows_lookup_to_rms ========================================================================================= */
 
-/* Row by row, [rows][16]: add, store, rms, store, rms, store. 112 FLOPs a row. */
-KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7) {
-    for (int64_t r = lo; r < hi; r++) {
-        const float *x0 = p0 + (int64_t)i0[r] * 16;
+/* Each row by itself, [rows][16]: add, store, rms, store, rms, store. 112 FLOPs a row. */
+KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7)
+{
+    int64_t r = lo;
+    for (; r + 4 <= hi; r += 4) {
+        vf t0[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p0 + (int64_t)i0[r + q] * 16; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 4); }
+        vf t1[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p1 + (int64_t)i1[r + q] * 16; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 4); }
+        vf t2[4][4];
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_add(t0[q][j], t1[q][j]);
+        for (int q = 0; q < 4; q++) { float *x = p3 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t2[q][j]); }
+        vf t4[4][4], q4[4];
+        for (int q = 0; q < 4; q++) { q4[q] = v_mul(t2[q][0], t2[q][0]); }
+        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q4[q] = v_fma(t2[q][j], t2[q][j], q4[q]); }
+        const float4 s4 = v_rsqrts(v_sums(q4[0], q4[1], q4[2], q4[3]) * 0.0625f + RMS_EPS);
+        float s4_of[4];
+        v_lay(s4_of, s4);
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_mul(t2[q][j], v_set1(s4_of[q]));
+        for (int q = 0; q < 4; q++) { float *x = p5 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[q][j]); }
+        vf t6[4][4], q6[4];
+        for (int q = 0; q < 4; q++) { q6[q] = v_mul(t4[q][0], t4[q][0]); }
+        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q6[q] = v_fma(t4[q][j], t4[q][j], q6[q]); }
+        const float4 s6 = v_rsqrts(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.0625f + RMS_EPS);
+        float s6_of[4];
+        v_lay(s6_of, s6);
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t6[q][j] = v_mul(t4[q][j], v_set1(s6_of[q]));
+        for (int q = 0; q < 4; q++) { float *x = p7 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t6[q][j]); }
+    }
+    for (; r < hi; r++) {
         vf t0[4];
-        for (int j = 0; j < 4; j++) t0[j] = v_load(x0 + j * 4);
-        const float *x1 = p1 + (int64_t)i1[r] * 16;
+        { const float *x = p0 + (int64_t)i0[r] * 16; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 4); }
         vf t1[4];
-        for (int j = 0; j < 4; j++) t1[j] = v_load(x1 + j * 4);
+        { const float *x = p1 + (int64_t)i1[r] * 16; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 4); }
         vf t2[4];
         for (int j = 0; j < 4; j++) t2[j] = v_add(t0[j], t1[j]);
-        float *x3 = p3 + (r) * 16;
-        for (int j = 0; j < 4; j++) v_store(x3 + j * 4, t2[j]);
-        vf q4 = v_zero(), t4[4];
-        for (int j = 0; j < 4; j++) q4 = v_fma(t2[j], t2[j], q4);
-        const vf s4 = v_rsqrt(v_set1(v_sum(q4) * 0.0625f + RMS_EPS));
-        for (int j = 0; j < 4; j++) t4[j] = v_mul(t2[j], s4);
-        float *x5 = p5 + (r) * 16;
-        for (int j = 0; j < 4; j++) v_store(x5 + j * 4, t4[j]);
-        vf q6 = v_zero(), t6[4];
-        for (int j = 0; j < 4; j++) q6 = v_fma(t4[j], t4[j], q6);
-        const vf s6 = v_rsqrt(v_set1(v_sum(q6) * 0.0625f + RMS_EPS));
-        for (int j = 0; j < 4; j++) t6[j] = v_mul(t4[j], s6);
-        float *x7 = p7 + (r) * 16;
-        for (int j = 0; j < 4; j++) v_store(x7 + j * 4, t6[j]);
+        { float *x = p3 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t2[j]); }
+        vf t4[4], q4;
+        { q4 = v_mul(t2[0], t2[0]); }
+        for (int j = 1; j < 4; j++) { q4 = v_fma(t2[j], t2[j], q4); }
+        const float4 s4 = v_rsqrts((float4){ v_sum(q4) } * 0.0625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t4[j] = v_mul(t2[j], v_set1(s4[0]));
+        { float *x = p5 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[j]); }
+        vf t6[4], q6;
+        { q6 = v_mul(t4[0], t4[0]); }
+        for (int j = 1; j < 4; j++) { q6 = v_fma(t4[j], t4[j], q6); }
+        const float4 s6 = v_rsqrts((float4){ v_sum(q6) } * 0.0625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t6[j] = v_mul(t4[j], v_set1(s6[0]));
+        { float *x = p7 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t6[j]); }
     }
 }
 
@@ -1409,18 +1437,31 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
 
 /* ==== 7 rows_rms =================================================================================================== */
 
-/* Row by row, [rows][16]: rms, store. 48 FLOPs a row. */
-KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2) {
-    for (int64_t r = lo; r < hi; r++) {
-        const float *x0 = p0 + (r) * 16;
+/* Each row by itself, [rows][16]: rms, store. 48 FLOPs a row. */
+KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
+{
+    int64_t r = lo;
+    for (; r + 4 <= hi; r += 4) {
+        vf t0[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 16; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 4); }
+        vf t1[4][4], q1[4];
+        for (int q = 0; q < 4; q++) { q1[q] = v_mul(t0[q][0], t0[q][0]); }
+        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q1[q] = v_fma(t0[q][j], t0[q][j], q1[q]); }
+        const float4 s1 = v_rsqrts(v_sums(q1[0], q1[1], q1[2], q1[3]) * 0.0625f + RMS_EPS);
+        float s1_of[4];
+        v_lay(s1_of, s1);
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t1[q][j] = v_mul(t0[q][j], v_set1(s1_of[q]));
+        for (int q = 0; q < 4; q++) { float *x = p2 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t1[q][j]); }
+    }
+    for (; r < hi; r++) {
         vf t0[4];
-        for (int j = 0; j < 4; j++) t0[j] = v_load(x0 + j * 4);
-        vf q1 = v_zero(), t1[4];
-        for (int j = 0; j < 4; j++) q1 = v_fma(t0[j], t0[j], q1);
-        const vf s1 = v_rsqrt(v_set1(v_sum(q1) * 0.0625f + RMS_EPS));
-        for (int j = 0; j < 4; j++) t1[j] = v_mul(t0[j], s1);
-        float *x2 = p2 + (r) * 16;
-        for (int j = 0; j < 4; j++) v_store(x2 + j * 4, t1[j]);
+        { const float *x = p0 + (r) * 16; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 4); }
+        vf t1[4], q1;
+        { q1 = v_mul(t0[0], t0[0]); }
+        for (int j = 1; j < 4; j++) { q1 = v_fma(t0[j], t0[j], q1); }
+        const float4 s1 = v_rsqrts((float4){ v_sum(q1) } * 0.0625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t1[j] = v_mul(t0[j], v_set1(s1[0]));
+        { float *x = p2 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t1[j]); }
     }
 }
 
@@ -2547,87 +2588,89 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
 /* ==== 11 loss ====================================================================================================== */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
-/* Which of the last columns are real. */
-static const float real_columns[4] = { 1, 1, 1, 0, };
+/* Added to the last columns: those that are not real become so small that e^x is 0. */
+static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 
 /* Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
 KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
 {
     const int32_t *row = index_of(s, s->at_row_of), *target = index_of(s, s->at_target_of), *count = index_of(s, s->at_count);
     const float inverse = 1.0f / (float)s->count;
+    double4 totals = { 0.0 };
     double total = 0.0;
-    int64_t r = lo;
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) total -= logits[(int64_t)row[i] * 28 + target[i]];
-    for (; r + 4 <= hi; r += 4) {
-        float *y0 = logits + (r + 0) * 28, *y1 = logits + (r + 1) * 28, *y2 = logits + (r + 2) * 28, *y3 = logits + (r + 3) * 28, m[4], z[4];
-        vf a0 = v_set1(-1e30f), a1 = v_set1(-1e30f), a2 = v_set1(-1e30f), a3 = v_set1(-1e30f);
-        for (int j = 0; j < 24; j += 4) {
-            a0 = v_max(a0, v_load(y0 + j));
-            a1 = v_max(a1, v_load(y1 + j));
-            a2 = v_max(a2, v_load(y2 + j));
-            a3 = v_max(a3, v_load(y3 + j));
+    for (int64_t r = lo; r < hi; r += 32) {
+        const int64_t rows = hi - r < 32 ? hi - r : 32;
+        float m[32], z[32], *x = logits + r * 28, *y;
+        int64_t q;
+        y = x;
+        q = 0;
+        #pragma GCC unroll 1
+        for (; q + 4 <= rows; q += 4, y += 112) {
+            vf a[4];
+            for (int i = 0; i < 4; i++) a[i] = v_add(v_load(no_columns + 0), v_load(y + i * 28 + 24));
+            for (int j = 0; j < 24; j += 4) {
+                for (int i = 0; i < 4; i++) a[i] = v_max(a[i], v_load(y + i * 28 + j));
+            }
+            v_lay(m + q, v_maxes(a[0], a[1], a[2], a[3]));
         }
-        a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)));
-        a1 = v_max(a1, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 24)));
-        a2 = v_max(a2, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 24)));
-        a3 = v_max(a3, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 24)));
-        v_maxes(m, a0, a1, a2, a3);
-        a0 = v_zero();
-        a1 = v_zero();
-        a2 = v_zero();
-        a3 = v_zero();
-        for (int j = 0; j < 24; j += 4) {
-            { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
-            { const vf e = v_exp(v_sub(v_load(y1 + j), v_set1(m[1]))); a1 = v_add(a1, e); v_store(y1 + j, e); }
-            { const vf e = v_exp(v_sub(v_load(y2 + j), v_set1(m[2]))); a2 = v_add(a2, e); v_store(y2 + j, e); }
-            { const vf e = v_exp(v_sub(v_load(y3 + j), v_set1(m[3]))); a3 = v_add(a3, e); v_store(y3 + j, e); }
+        for (; q < rows; q++, y += 28) {
+            vf a;
+            a = v_add(v_load(no_columns + 0), v_load(y + 24));
+            for (int j = 0; j < 24; j += 4) {
+                a = v_max(a, v_load(y + j));
+            }
+            m[q] = v_hmax(a);
         }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 24, e); }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y1 + 24)), v_set1(m[1])))); a1 = v_add(a1, e); v_store(y1 + 24, e); }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y2 + 24)), v_set1(m[2])))); a2 = v_add(a2, e); v_store(y2 + 24, e); }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y3 + 24)), v_set1(m[3])))); a3 = v_add(a3, e); v_store(y3 + 24, e); }
-        v_sums(z, a0, a1, a2, a3);
-        const double4 logs = natural_logs((double4){ z[0], z[1], z[2], z[3] });
-        total += count[r + 0] * (m[0] + logs[0]);
-        a0 = v_set1((float)count[r + 0] * inverse / z[0]);
-        total += count[r + 1] * (m[1] + logs[1]);
-        a1 = v_set1((float)count[r + 1] * inverse / z[1]);
-        total += count[r + 2] * (m[2] + logs[2]);
-        a2 = v_set1((float)count[r + 2] * inverse / z[2]);
-        total += count[r + 3] * (m[3] + logs[3]);
-        a3 = v_set1((float)count[r + 3] * inverse / z[3]);
-        for (int j = 0; j < 28; j += 4) {
-            v_store(y0 + j, v_mul(v_load(y0 + j), a0));
-            v_store(y1 + j, v_mul(v_load(y1 + j), a1));
-            v_store(y2 + j, v_mul(v_load(y2 + j), a2));
-            v_store(y3 + j, v_mul(v_load(y3 + j), a3));
+
+        y = x;
+        q = 0;
+        #pragma GCC unroll 1
+        for (; q + 4 <= rows; q += 4, y += 112) {
+            const vf top[4] = { v_set1(m[q]), v_set1(m[q + 1]), v_set1(m[q + 2]), v_set1(m[q + 3]) };
+            vf a[4];
+            for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + i * 28 + 24)), top[i])); a[i] = e; v_store(y + i * 28 + 24, e); }
+            for (int j = 0; j < 24; j += 4) {
+                for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_load(y + i * 28 + j), top[i])); a[i] = v_add(a[i], e); v_store(y + i * 28 + j, e); }
+            }
+            v_lay(z + q, v_sums(a[0], a[1], a[2], a[3]));
         }
-    }
-    for (; r < hi; r++) {
-        float *y0 = logits + (r + 0) * 28, m[1], z[1];
-        vf a0 = v_set1(-1e30f);
-        for (int j = 0; j < 24; j += 4) {
-            a0 = v_max(a0, v_load(y0 + j));
+        for (; q < rows; q++, y += 28) {
+            const vf top = v_set1(m[q]);
+            vf a;
+            { const vf e = v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + 24)), top)); a = e; v_store(y + 24, e); }
+            for (int j = 0; j < 24; j += 4) {
+                { const vf e = v_exp(v_sub(v_load(y + j), top)); a = v_add(a, e); v_store(y + j, e); }
+            }
+            z[q] = v_sum(a);
         }
-        a0 = v_max(a0, v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)));
-        m[0] = v_hmax(a0);
-        a0 = v_zero();
-        for (int j = 0; j < 24; j += 4) {
-            { const vf e = v_exp(v_sub(v_load(y0 + j), v_set1(m[0]))); a0 = v_add(a0, e); v_store(y0 + j, e); }
+
+        y = x;
+        q = 0;
+        #pragma GCC unroll 1
+        for (; q + 4 <= rows; q += 4, y += 112) {
+            const float4 n = __builtin_convertvector(*(const four *)(count + r + q), float4), sums = *(const float4 *)(z + q);
+            const double4 logs = natural_logs(__builtin_convertvector(sums, double4));
+            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(*(const float4 *)(m + q), double4) + logs);
+            v_lay(z + q, n * inverse / sums);
+            const vf share[4] = { v_set1(z[q]), v_set1(z[q + 1]), v_set1(z[q + 2]), v_set1(z[q + 3]) };
+            for (int j = 0; j < 28; j += 4) {
+                for (int i = 0; i < 4; i++) v_store(y + i * 28 + j, v_mul(v_load(y + i * 28 + j), share[i]));
+            }
         }
-        { const vf e = v_mul(v_load(real_columns + 0), v_exp(v_sub(v_fma(v_sub(v_load(real_columns + 0), v_set1(1.0f)), v_set1(1e30f), v_load(y0 + 24)), v_set1(m[0])))); a0 = v_add(a0, e); v_store(y0 + 24, e); }
-        z[0] = v_sum(a0);
-        const double logs[1] = { natural_log(z[0]) };
-        total += count[r + 0] * (m[0] + logs[0]);
-        a0 = v_set1((float)count[r + 0] * inverse / z[0]);
-        for (int j = 0; j < 28; j += 4) {
-            v_store(y0 + j, v_mul(v_load(y0 + j), a0));
+        for (; q < rows; q++, y += 28) {
+            total += count[r + q] * (m[q] + natural_log(z[q]));
+            z[q] = (float)count[r + q] * inverse / z[q];
+            const vf share = v_set1(z[q]);
+            for (int j = 0; j < 28; j += 4) {
+                v_store(y + j, v_mul(v_load(y + j), share));
+            }
         }
     }
     for (int64_t i = 0; i < s->count; i++)
         if (row[i] >= lo && row[i] < hi) logits[(int64_t)row[i] * 28 + target[i]] -= inverse;
-    return total;
+    return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
 /* ==== 12 lm_head_backward ========================================================================================== */
@@ -4537,30 +4580,51 @@ KERNEL void clear(float *p, int64_t lo, int64_t hi)
 
 /* ==== 18 rows_rms_grad_to_collect ================================================================================== */
 
-/* Row by row, [rows][16]: rms_grad, add, store, accumulate. 128 FLOPs a row. */
-KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6) {
-    for (int64_t r = lo; r < hi; r++) {
-        const float *x0 = p0 + (r) * 16;
-        vf t0[4];
-        for (int j = 0; j < 4; j++) t0[j] = v_load(x0 + j * 4);
-        const float *x1 = p1 + (r) * 16;
-        vf t1[4];
-        for (int j = 0; j < 4; j++) t1[j] = v_load(x1 + j * 4);
+/* Each row by itself, [rows][16]: rms_grad, add, store, accumulate. 128 FLOPs a row. */
+KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6)
+{
+    int64_t r = lo;
+    for (; r + 4 <= hi; r += 4) {
+        vf t0[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 16; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 4); }
+        vf t1[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p1 + (r + q) * 16; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 4); }
         /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf q2 = v_zero(), u2 = v_zero(), t2[4];
-        for (int j = 0; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const vf s2 = v_rsqrt(v_set1(v_sum(q2) * 0.0625f + RMS_EPS));
-        const vf c2 = v_mul(v_mul(s2, s2), v_mul(s2, v_set1(v_sum(u2) * 0.0625f)));
-        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], c2, v_mul(t0[j], s2));
-        const float *x3 = p3 + (r) * 16;
+        vf t2[4][4], q2[4], u2[4];
+        for (int q = 0; q < 4; q++) { q2[q] = v_mul(t1[q][0], t1[q][0]); u2[q] = v_mul(t0[q][0], t1[q][0]); }
+        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q2[q] = v_fma(t1[q][j], t1[q][j], q2[q]); u2[q] = v_fma(t0[q][j], t1[q][j], u2[q]); }
+        const float4 s2 = v_rsqrts(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.0625f + RMS_EPS);
+        const float4 c2 = s2 * s2 * s2 * (v_sums(u2[0], u2[1], u2[2], u2[3]) * 0.0625f);
+        float s2_of[4];
+        v_lay(s2_of, s2);
+        float c2_of[4];
+        v_lay(c2_of, c2);
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(c2_of[q]), v_mul(t0[q][j], v_set1(s2_of[q])));
+        vf t3[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p3 + (r + q) * 16; for (int j = 0; j < 4; j++) t3[q][j] = v_load(x + j * 4); }
+        vf t4[4][4];
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
+        for (int q = 0; q < 4; q++) { float *x = p5 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[q][j]); }
+        for (int q = 0; q < 4; q++) { float *x = p6 + (int64_t)i6[r + q] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t4[q][j])); }
+    }
+    for (; r < hi; r++) {
+        vf t0[4];
+        { const float *x = p0 + (r) * 16; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 4); }
+        vf t1[4];
+        { const float *x = p1 + (r) * 16; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 4); }
+        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
+        vf t2[4], q2, u2;
+        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
+        for (int j = 1; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
+        const float4 s2 = v_rsqrts((float4){ v_sum(q2) } * 0.0625f + RMS_EPS);
+        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.0625f);
+        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
         vf t3[4];
-        for (int j = 0; j < 4; j++) t3[j] = v_load(x3 + j * 4);
+        { const float *x = p3 + (r) * 16; for (int j = 0; j < 4; j++) t3[j] = v_load(x + j * 4); }
         vf t4[4];
         for (int j = 0; j < 4; j++) t4[j] = v_add(t3[j], t2[j]);
-        float *x5 = p5 + (r) * 16;
-        for (int j = 0; j < 4; j++) v_store(x5 + j * 4, t4[j]);
-        float *x6 = p6 + (int64_t)i6[r] * 16;
-        for (int j = 0; j < 4; j++) v_store(x6 + j * 4, v_add(v_load(x6 + j * 4), t4[j]));
+        { float *x = p5 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[j]); }
+        { float *x = p6 + (int64_t)i6[r] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t4[j])); }
     }
 }
 
@@ -5809,39 +5873,73 @@ KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, floa
 
 /* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
-/* Row by row, [rows][16]: rms_grad, add, rms_grad, accumulate, accumulate. 240 FLOPs a row. */
-KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8) {
-    for (int64_t r = lo; r < hi; r++) {
-        const float *x0 = p0 + (r) * 16;
-        vf t0[4];
-        for (int j = 0; j < 4; j++) t0[j] = v_load(x0 + j * 4);
-        const float *x1 = p1 + (r) * 16;
-        vf t1[4];
-        for (int j = 0; j < 4; j++) t1[j] = v_load(x1 + j * 4);
+/* Each row by itself, [rows][16]: rms_grad, add, rms_grad, accumulate, accumulate. 240 FLOPs a row. */
+KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8)
+{
+    int64_t r = lo;
+    for (; r + 4 <= hi; r += 4) {
+        vf t0[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 16; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 4); }
+        vf t1[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p1 + (r + q) * 16; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 4); }
         /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf q2 = v_zero(), u2 = v_zero(), t2[4];
-        for (int j = 0; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const vf s2 = v_rsqrt(v_set1(v_sum(q2) * 0.0625f + RMS_EPS));
-        const vf c2 = v_mul(v_mul(s2, s2), v_mul(s2, v_set1(v_sum(u2) * 0.0625f)));
-        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], c2, v_mul(t0[j], s2));
-        const float *x3 = p3 + (r) * 16;
+        vf t2[4][4], q2[4], u2[4];
+        for (int q = 0; q < 4; q++) { q2[q] = v_mul(t1[q][0], t1[q][0]); u2[q] = v_mul(t0[q][0], t1[q][0]); }
+        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q2[q] = v_fma(t1[q][j], t1[q][j], q2[q]); u2[q] = v_fma(t0[q][j], t1[q][j], u2[q]); }
+        const float4 s2 = v_rsqrts(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.0625f + RMS_EPS);
+        const float4 c2 = s2 * s2 * s2 * (v_sums(u2[0], u2[1], u2[2], u2[3]) * 0.0625f);
+        float s2_of[4];
+        v_lay(s2_of, s2);
+        float c2_of[4];
+        v_lay(c2_of, c2);
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(c2_of[q]), v_mul(t0[q][j], v_set1(s2_of[q])));
+        vf t3[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p3 + (r + q) * 16; for (int j = 0; j < 4; j++) t3[q][j] = v_load(x + j * 4); }
+        vf t4[4][4];
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
+        vf t5[4][4];
+        for (int q = 0; q < 4; q++) { const float *x = p5 + (r + q) * 16; for (int j = 0; j < 4; j++) t5[q][j] = v_load(x + j * 4); }
+        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
+        vf t6[4][4], q6[4], u6[4];
+        for (int q = 0; q < 4; q++) { q6[q] = v_mul(t5[q][0], t5[q][0]); u6[q] = v_mul(t4[q][0], t5[q][0]); }
+        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q6[q] = v_fma(t5[q][j], t5[q][j], q6[q]); u6[q] = v_fma(t4[q][j], t5[q][j], u6[q]); }
+        const float4 s6 = v_rsqrts(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.0625f + RMS_EPS);
+        const float4 c6 = s6 * s6 * s6 * (v_sums(u6[0], u6[1], u6[2], u6[3]) * 0.0625f);
+        float s6_of[4];
+        v_lay(s6_of, s6);
+        float c6_of[4];
+        v_lay(c6_of, c6);
+        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t6[q][j] = v_fnma(t5[q][j], v_set1(c6_of[q]), v_mul(t4[q][j], v_set1(s6_of[q])));
+        for (int q = 0; q < 4; q++) { float *x = p7 + (int64_t)i7[r + q] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[q][j])); }
+        for (int q = 0; q < 4; q++) { float *x = p8 + (int64_t)i8[r + q] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[q][j])); }
+    }
+    for (; r < hi; r++) {
+        vf t0[4];
+        { const float *x = p0 + (r) * 16; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 4); }
+        vf t1[4];
+        { const float *x = p1 + (r) * 16; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 4); }
+        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
+        vf t2[4], q2, u2;
+        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
+        for (int j = 1; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
+        const float4 s2 = v_rsqrts((float4){ v_sum(q2) } * 0.0625f + RMS_EPS);
+        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.0625f);
+        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
         vf t3[4];
-        for (int j = 0; j < 4; j++) t3[j] = v_load(x3 + j * 4);
+        { const float *x = p3 + (r) * 16; for (int j = 0; j < 4; j++) t3[j] = v_load(x + j * 4); }
         vf t4[4];
         for (int j = 0; j < 4; j++) t4[j] = v_add(t3[j], t2[j]);
-        const float *x5 = p5 + (r) * 16;
         vf t5[4];
-        for (int j = 0; j < 4; j++) t5[j] = v_load(x5 + j * 4);
+        { const float *x = p5 + (r) * 16; for (int j = 0; j < 4; j++) t5[j] = v_load(x + j * 4); }
         /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf q6 = v_zero(), u6 = v_zero(), t6[4];
-        for (int j = 0; j < 4; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
-        const vf s6 = v_rsqrt(v_set1(v_sum(q6) * 0.0625f + RMS_EPS));
-        const vf c6 = v_mul(v_mul(s6, s6), v_mul(s6, v_set1(v_sum(u6) * 0.0625f)));
-        for (int j = 0; j < 4; j++) t6[j] = v_fnma(t5[j], c6, v_mul(t4[j], s6));
-        float *x7 = p7 + (int64_t)i7[r] * 16;
-        for (int j = 0; j < 4; j++) v_store(x7 + j * 4, v_add(v_load(x7 + j * 4), t6[j]));
-        float *x8 = p8 + (int64_t)i8[r] * 16;
-        for (int j = 0; j < 4; j++) v_store(x8 + j * 4, v_add(v_load(x8 + j * 4), t6[j]));
+        vf t6[4], q6, u6;
+        { q6 = v_mul(t5[0], t5[0]); u6 = v_mul(t4[0], t5[0]); }
+        for (int j = 1; j < 4; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
+        const float4 s6 = v_rsqrts((float4){ v_sum(q6) } * 0.0625f + RMS_EPS);
+        const float4 c6 = s6 * s6 * s6 * ((float4){ v_sum(u6) } * 0.0625f);
+        for (int j = 0; j < 4; j++) t6[j] = v_fnma(t5[j], v_set1(c6[0]), v_mul(t4[j], v_set1(s6[0])));
+        { float *x = p7 + (int64_t)i7[r] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
+        { float *x = p8 + (int64_t)i8[r] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
     }
 }
 
