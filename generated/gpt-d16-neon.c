@@ -248,8 +248,8 @@ typedef struct eegen {
     int64_t at_depth;                 /* position of a prefix row */
     int64_t at_parent;                /* row of the prefix without its last token, -1 at the root */
     int64_t at_count;                 /* positions of the batch at this row */
-    int64_t at_row_of;                /* row of a position of the batch; in sampling, sample of a row */
-    int64_t at_target_of;             /* what a position of the batch should say */
+    int64_t at_said;                  /* among the logits, what a position of the batch should say */
+    int64_t at_sample_of;             /* sample of a row */
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
     int64_t at_scratch;               /* operands turned round, a part for each thread */
@@ -2591,15 +2591,15 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
 /* Added to the last columns: those that are not real become so small that e^x is 0. */
 static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 
-/* Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
-KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
+/* Rows lo to hi and the positions at them, first to last. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
+KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi, const int64_t positions[2])
 {
-    const int32_t *row = index_of(s, s->at_row_of), *target = index_of(s, s->at_target_of), *count = index_of(s, s->at_count);
+    const int32_t *count = index_of(s, s->at_count);
+    const int64_t *said = longs_of(s, s->at_said);
     const float inverse = 1.0f / (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = 0; i < s->count; i++)
-        if (row[i] >= lo && row[i] < hi) total -= logits[(int64_t)row[i] * 28 + target[i]];
+    for (int64_t i = positions[0]; i < positions[1]; i++) total -= logits[said[i]];
     for (int64_t r = lo; r < hi; r += 32) {
         const int64_t rows = hi - r < 32 ? hi - r : 32;
         float m[32], z[32], *x = logits + r * 28, *y;
@@ -2668,8 +2668,7 @@ KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi)
             }
         }
     }
-    for (int64_t i = 0; i < s->count; i++)
-        if (row[i] >= lo && row[i] < hi) logits[(int64_t)row[i] * 28 + target[i]] -= inverse;
+    for (int64_t i = positions[0]; i < positions[1]; i++) logits[said[i]] -= inverse;
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
@@ -6002,7 +6001,8 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
     int32_t *at = index_of(s, s->at_at), *end = index_of(s, s->at_end), *last = index_of(s, s->at_last);
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
-    int32_t *count = index_of(s, s->at_count), *row_of = index_of(s, s->at_row_of), *target_of = index_of(s, s->at_target_of);
+    int32_t *count = index_of(s, s->at_count);
+    int64_t *said = longs_of(s, s->at_said);
     const int32_t forget = !s->sharing;
     int32_t rows = 0, pairs = 0, positions = 0;
     share_documents(s, n, threads);
@@ -6038,8 +6038,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
                 parent[r] = last[b];
                 count[r] = 1 + (new_row ? 0 : count[r]);
                 inherit(s, r, p, last[b], t);
-                target_of[positions] = here >> 16 & 0xFFFF;
-                row_of[positions++] = r;
+                said[positions++] = (int64_t)r * 28 + (here >> 16 & 0xFFFF);
                 /* documents that go on move up */
                 last[kept] = r;
                 at[kept] = at[b] + 1;
@@ -6137,7 +6136,7 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
     const span my_rows = rows_of(s, thread);
     double total = 0.0;
-    s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows.lo, my_rows.hi);
+    s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows.lo, my_rows.hi, longs_of(s, s->at_first_position) + thread);
     if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
@@ -6383,9 +6382,9 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (rows);
     s->at_count = at = whole_lines(at);
     at += 4 * (rows);
-    s->at_row_of = at = whole_lines(at);
-    at += 4 * (rows);
-    s->at_target_of = at = whole_lines(at);
+    s->at_said = at = whole_lines(at);
+    at += 8 * (rows);
+    s->at_sample_of = at = whole_lines(at);
     at += 4 * (rows);
     s->at_ancestors_prefix = at = whole_lines(at);
     at += 4 * (entries);
@@ -6553,7 +6552,7 @@ static int32_t draw(const eegen *s, const float *logits, uint64_t *stream)
 EXPORT void eegen_sample(void *arena, int64_t n)
 {
     eegen *s = arena;
-    int32_t *last = index_of(s, s->at_last), *sample = index_of(s, s->at_row_of), *length = index_of(s, s->at_length);
+    int32_t *last = index_of(s, s->at_last), *sample = index_of(s, s->at_sample_of), *length = index_of(s, s->at_length);
     int32_t *text = index_of(s, s->at_text);
     uint64_t *stream = (uint64_t *)longs_of(s, s->at_stream);
     int64_t *level = longs_of(s, s->at_level);
