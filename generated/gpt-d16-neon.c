@@ -439,8 +439,8 @@ static rates rates_of(const eegen *s, float lr)
                     (float)(s->eps * fix) };
 }
 
-/* Adam on one vector: weights and state are updated in place; gives the new weights. */
-static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
+/* Adam on one vector, or two to four neighbours: weights and state are updated in place; gives the new weights. */
+static inline __attribute__((unused)) vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
     const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
     const vf q = v_fnma(v_set1(h->c2), v_fnma(g, g, v_load(v)), v_load(v));
@@ -450,9 +450,7 @@ static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
     v_store(w, x);
     return x;
 }
-
-/* The same on 2 neighbouring vectors. */
-static inline v2f v2_update(const rates *h, v2f g, float *w, float *m, float *v)
+static inline __attribute__((unused)) v2f v2_update(const rates *h, v2f g, float *w, float *m, float *v)
 {
     const v2f a = v2_fma(v2_set1(h->c1), v2_sub(g, v2_load(m)), v2_load(m));
     const v2f q = v2_fnma(v2_set1(h->c2), v2_fnma(g, g, v2_load(v)), v2_load(v));
@@ -462,9 +460,7 @@ static inline v2f v2_update(const rates *h, v2f g, float *w, float *m, float *v)
     v2_store(w, x);
     return x;
 }
-
-/* The same on 3 neighbouring vectors. */
-static inline v3f v3_update(const rates *h, v3f g, float *w, float *m, float *v)
+static inline __attribute__((unused)) v3f v3_update(const rates *h, v3f g, float *w, float *m, float *v)
 {
     const v3f a = v3_fma(v3_set1(h->c1), v3_sub(g, v3_load(m)), v3_load(m));
     const v3f q = v3_fnma(v3_set1(h->c2), v3_fnma(g, g, v3_load(v)), v3_load(v));
@@ -474,9 +470,7 @@ static inline v3f v3_update(const rates *h, v3f g, float *w, float *m, float *v)
     v3_store(w, x);
     return x;
 }
-
-/* The same on 4 neighbouring vectors. */
-static inline v4f v4_update(const rates *h, v4f g, float *w, float *m, float *v)
+static inline __attribute__((unused)) v4f v4_update(const rates *h, v4f g, float *w, float *m, float *v)
 {
     const v4f a = v4_fma(v4_set1(h->c1), v4_sub(g, v4_load(m)), v4_load(m));
     const v4f q = v4_fnma(v4_set1(h->c2), v4_fnma(g, g, v4_load(v)), v4_load(v));
@@ -10440,9 +10434,10 @@ static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (
 {
     const float *g = gradients_of(s);
     float *w = weights_of(s), *m = m_of(s), *v = v_of(s);
+    const rates now = *h;
     for (uint64_t k = 0; k < count; k++)
-        for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 4)
-            v_update(h, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
+        for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 16)
+            v4_update(&now, v4_mul(v4_set1(scale), v4_load(g + i)), w + i, m + i, v + i);
 }
 
 /* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where

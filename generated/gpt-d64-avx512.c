@@ -5130,9 +5130,10 @@ static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (
 {
     const float *g = gradients_of(s);
     float *w = weights_of(s), *m = m_of(s), *v = v_of(s);
+    const rates now = *h;
     for (uint64_t k = 0; k < count; k++)
         for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 16)
-            v_update(h, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
+            v_update(&now, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
 }
 
 /* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where

@@ -507,8 +507,8 @@ static rates rates_of(const eegen *s, float lr)
                     (float)(s->eps * fix) };
 }
 
-/* Adam on one vector: weights and state are updated in place; gives the new weights. */
-static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
+/* Adam on one vector, or two to four neighbours: weights and state are updated in place; gives the new weights. */
+static inline __attribute__((unused)) vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
     const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
     const vf q = v_fnma(v_set1(h->c2), v_fnma(g, g, v_load(v)), v_load(v));
@@ -516,6 +516,36 @@ static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
     v_store(m, a);
     v_store(v, q);
     v_store(w, x);
+    return x;
+}
+static inline __attribute__((unused)) v2f v2_update(const rates *h, v2f g, float *w, float *m, float *v)
+{
+    const v2f a = v2_fma(v2_set1(h->c1), v2_sub(g, v2_load(m)), v2_load(m));
+    const v2f q = v2_fnma(v2_set1(h->c2), v2_fnma(g, g, v2_load(v)), v2_load(v));
+    const v2f x = v2_fnma(v2_set1(h->rate), v2_ratio(a, q, v2_set1(h->eps)), v2_load(w));
+    v2_store(m, a);
+    v2_store(v, q);
+    v2_store(w, x);
+    return x;
+}
+static inline __attribute__((unused)) v3f v3_update(const rates *h, v3f g, float *w, float *m, float *v)
+{
+    const v3f a = v3_fma(v3_set1(h->c1), v3_sub(g, v3_load(m)), v3_load(m));
+    const v3f q = v3_fnma(v3_set1(h->c2), v3_fnma(g, g, v3_load(v)), v3_load(v));
+    const v3f x = v3_fnma(v3_set1(h->rate), v3_ratio(a, q, v3_set1(h->eps)), v3_load(w));
+    v3_store(m, a);
+    v3_store(v, q);
+    v3_store(w, x);
+    return x;
+}
+static inline __attribute__((unused)) v4f v4_update(const rates *h, v4f g, float *w, float *m, float *v)
+{
+    const v4f a = v4_fma(v4_set1(h->c1), v4_sub(g, v4_load(m)), v4_load(m));
+    const v4f q = v4_fnma(v4_set1(h->c2), v4_fnma(g, g, v4_load(v)), v4_load(v));
+    const v4f x = v4_fnma(v4_set1(h->rate), v4_ratio(a, q, v4_set1(h->eps)), v4_load(w));
+    v4_store(m, a);
+    v4_store(v, q);
+    v4_store(w, x);
     return x;
 }
 
@@ -5605,9 +5635,10 @@ static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (
 {
     const float *g = gradients_of(s);
     float *w = weights_of(s), *m = m_of(s), *v = v_of(s);
+    const rates now = *h;
     for (uint64_t k = 0; k < count; k++)
-        for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 4)
-            v_update(h, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
+        for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 16)
+            v4_update(&now, v4_mul(v4_set1(scale), v4_load(g + i)), w + i, m + i, v + i);
 }
 
 /* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where
