@@ -5678,10 +5678,10 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
 {
     const int64_t across_a = v_hidden(64), across_b = v_hidden(112);
     /* Down a panel of B, which stays in L1. */
-    for (int n = 0; n < 24; n += 12) {
+    {
         for (int64_t t = lo; t < hi; t++) {
             const int64_t m = t * 8;
-            const float *x = a + m, *y = b + n;
+            const float *x = a + m, *y = b + 0;
             vf c0_0, c0_1, c0_2;
             vf c1_0, c1_1, c1_2;
             vf c2_0, c2_1, c2_2;
@@ -5780,7 +5780,7 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
                 }
             }
             if (more) {
-                const float *z = g + (m) * 28 + n;
+                const float *z = g + (m) * 28 + 0;
             c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 4)); c0_2 = v_add(c0_2, v_load(z + 8));
             c1_0 = v_add(c1_0, v_load(z + 28)); c1_1 = v_add(c1_1, v_load(z + 32)); c1_2 = v_add(c1_2, v_load(z + 36));
             c2_0 = v_add(c2_0, v_load(z + 56)); c2_1 = v_add(c2_1, v_load(z + 60)); c2_2 = v_add(c2_2, v_load(z + 64));
@@ -5791,9 +5791,9 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
             c7_0 = v_add(c7_0, v_load(z + 196)); c7_1 = v_add(c7_1, v_load(z + 200)); c7_2 = v_add(c7_2, v_load(z + 204));
             }
             if (h) {
-                const int64_t at = (m) * 28 + n, down = v_hidden(112);
+                const int64_t at = (m) * 28 + 0, down = v_hidden(112);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = twin + (0) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v3f x0_ = v3_update(&now, (v3f){{c0_0, c0_1, c0_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -5830,189 +5830,199 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
                 v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
                 v_store_turned(t + 132, 16, x4_.val[2], x5_.val[2], x6_.val[2], x7_.val[2]);
             } else {
-                v_store(g + (m + 0) * 28 + n + 0, c0_0);
-                v_store(g + (m + 0) * 28 + n + 4, c0_1);
-                v_store(g + (m + 0) * 28 + n + 8, c0_2);
-                v_store(g + (m + 1) * 28 + n + 0, c1_0);
-                v_store(g + (m + 1) * 28 + n + 4, c1_1);
-                v_store(g + (m + 1) * 28 + n + 8, c1_2);
-                v_store(g + (m + 2) * 28 + n + 0, c2_0);
-                v_store(g + (m + 2) * 28 + n + 4, c2_1);
-                v_store(g + (m + 2) * 28 + n + 8, c2_2);
-                v_store(g + (m + 3) * 28 + n + 0, c3_0);
-                v_store(g + (m + 3) * 28 + n + 4, c3_1);
-                v_store(g + (m + 3) * 28 + n + 8, c3_2);
-                v_store(g + (m + 4) * 28 + n + 0, c4_0);
-                v_store(g + (m + 4) * 28 + n + 4, c4_1);
-                v_store(g + (m + 4) * 28 + n + 8, c4_2);
-                v_store(g + (m + 5) * 28 + n + 0, c5_0);
-                v_store(g + (m + 5) * 28 + n + 4, c5_1);
-                v_store(g + (m + 5) * 28 + n + 8, c5_2);
-                v_store(g + (m + 6) * 28 + n + 0, c6_0);
-                v_store(g + (m + 6) * 28 + n + 4, c6_1);
-                v_store(g + (m + 6) * 28 + n + 8, c6_2);
-                v_store(g + (m + 7) * 28 + n + 0, c7_0);
-                v_store(g + (m + 7) * 28 + n + 4, c7_1);
-                v_store(g + (m + 7) * 28 + n + 8, c7_2);
+                v_store(g + (m + 0) * 28 + 0 + 0, c0_0);
+                v_store(g + (m + 0) * 28 + 0 + 4, c0_1);
+                v_store(g + (m + 0) * 28 + 0 + 8, c0_2);
+                v_store(g + (m + 1) * 28 + 0 + 0, c1_0);
+                v_store(g + (m + 1) * 28 + 0 + 4, c1_1);
+                v_store(g + (m + 1) * 28 + 0 + 8, c1_2);
+                v_store(g + (m + 2) * 28 + 0 + 0, c2_0);
+                v_store(g + (m + 2) * 28 + 0 + 4, c2_1);
+                v_store(g + (m + 2) * 28 + 0 + 8, c2_2);
+                v_store(g + (m + 3) * 28 + 0 + 0, c3_0);
+                v_store(g + (m + 3) * 28 + 0 + 4, c3_1);
+                v_store(g + (m + 3) * 28 + 0 + 8, c3_2);
+                v_store(g + (m + 4) * 28 + 0 + 0, c4_0);
+                v_store(g + (m + 4) * 28 + 0 + 4, c4_1);
+                v_store(g + (m + 4) * 28 + 0 + 8, c4_2);
+                v_store(g + (m + 5) * 28 + 0 + 0, c5_0);
+                v_store(g + (m + 5) * 28 + 0 + 4, c5_1);
+                v_store(g + (m + 5) * 28 + 0 + 8, c5_2);
+                v_store(g + (m + 6) * 28 + 0 + 0, c6_0);
+                v_store(g + (m + 6) * 28 + 0 + 4, c6_1);
+                v_store(g + (m + 6) * 28 + 0 + 8, c6_2);
+                v_store(g + (m + 7) * 28 + 0 + 0, c7_0);
+                v_store(g + (m + 7) * 28 + 0 + 4, c7_1);
+                v_store(g + (m + 7) * 28 + 0 + 8, c7_2);
             }
         }
     }
-    {
+    for (int n = 12; n < 28; n += 8) {
         for (int64_t t = lo; t < hi; t++) {
             const int64_t m = t * 8;
-            const float *x = a + m, *y = b + 24;
-            vf c0_0;
-            vf c1_0;
-            vf c2_0;
-            vf c3_0;
-            vf c4_0;
-            vf c5_0;
-            vf c6_0;
-            vf c7_0;
+            const float *x = a + m, *y = b + n;
+            vf c0_0, c0_1;
+            vf c1_0, c1_1;
+            vf c2_0, c2_1;
+            vf c3_0, c3_1;
+            vf c4_0, c4_1;
+            vf c5_0, c5_1;
+            vf c6_0, c6_1;
+            vf c7_0, c7_1;
             {
-                const vf b = v_load(y);
+                const v2f b = v2_load(y);
             v_advance(y, across_b);
                 const v2f a = v2_load(x);
             v_advance(x, across_a);
-            c0_0 = v_mul_lane(b, a.val[0], 0);
-            c1_0 = v_mul_lane(b, a.val[0], 1);
-            c2_0 = v_mul_lane(b, a.val[0], 2);
-            c3_0 = v_mul_lane(b, a.val[0], 3);
-            c4_0 = v_mul_lane(b, a.val[1], 0);
-            c5_0 = v_mul_lane(b, a.val[1], 1);
-            c6_0 = v_mul_lane(b, a.val[1], 2);
-            c7_0 = v_mul_lane(b, a.val[1], 3);
+            c0_0 = v_mul_lane(b.val[0], a.val[0], 0); c0_1 = v_mul_lane(b.val[1], a.val[0], 0);
+            c1_0 = v_mul_lane(b.val[0], a.val[0], 1); c1_1 = v_mul_lane(b.val[1], a.val[0], 1);
+            c2_0 = v_mul_lane(b.val[0], a.val[0], 2); c2_1 = v_mul_lane(b.val[1], a.val[0], 2);
+            c3_0 = v_mul_lane(b.val[0], a.val[0], 3); c3_1 = v_mul_lane(b.val[1], a.val[0], 3);
+            c4_0 = v_mul_lane(b.val[0], a.val[1], 0); c4_1 = v_mul_lane(b.val[1], a.val[1], 0);
+            c5_0 = v_mul_lane(b.val[0], a.val[1], 1); c5_1 = v_mul_lane(b.val[1], a.val[1], 1);
+            c6_0 = v_mul_lane(b.val[0], a.val[1], 2); c6_1 = v_mul_lane(b.val[1], a.val[1], 2);
+            c7_0 = v_mul_lane(b.val[0], a.val[1], 3); c7_1 = v_mul_lane(b.val[1], a.val[1], 3);
             }
             int64_t left = rows - 1;
             for (; left >= 4; left -= 4) {
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
             }
             for (; left != 0; left--) {
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
             }
             if (more) {
-                const float *z = g + (m) * 28 + 24;
-            c0_0 = v_add(c0_0, v_load(z + 0));
-            c1_0 = v_add(c1_0, v_load(z + 28));
-            c2_0 = v_add(c2_0, v_load(z + 56));
-            c3_0 = v_add(c3_0, v_load(z + 84));
-            c4_0 = v_add(c4_0, v_load(z + 112));
-            c5_0 = v_add(c5_0, v_load(z + 140));
-            c6_0 = v_add(c6_0, v_load(z + 168));
-            c7_0 = v_add(c7_0, v_load(z + 196));
+                const float *z = g + (m) * 28 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 4));
+            c1_0 = v_add(c1_0, v_load(z + 28)); c1_1 = v_add(c1_1, v_load(z + 32));
+            c2_0 = v_add(c2_0, v_load(z + 56)); c2_1 = v_add(c2_1, v_load(z + 60));
+            c3_0 = v_add(c3_0, v_load(z + 84)); c3_1 = v_add(c3_1, v_load(z + 88));
+            c4_0 = v_add(c4_0, v_load(z + 112)); c4_1 = v_add(c4_1, v_load(z + 116));
+            c5_0 = v_add(c5_0, v_load(z + 140)); c5_1 = v_add(c5_1, v_load(z + 144));
+            c6_0 = v_add(c6_0, v_load(z + 168)); c6_1 = v_add(c6_1, v_load(z + 172));
+            c7_0 = v_add(c7_0, v_load(z + 196)); c7_1 = v_add(c7_1, v_load(z + 200));
             }
             if (h) {
-                const int64_t at = (m) * 28 + 24, down = v_hidden(112);
+                const int64_t at = (m) * 28 + n, down = v_hidden(112);
                 const rates now = *h;
-                float *t = twin + (24) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
-                const vf x0_ = v_update(&now, c0_0, w_row, m_row, v_row);
+                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                const v2f x0_ = v2_update(&now, (v2f){{c0_0, c0_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x1_ = v_update(&now, c1_0, w_row, m_row, v_row);
+                const v2f x1_ = v2_update(&now, (v2f){{c1_0, c1_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x2_ = v_update(&now, c2_0, w_row, m_row, v_row);
+                const v2f x2_ = v2_update(&now, (v2f){{c2_0, c2_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x3_ = v_update(&now, c3_0, w_row, m_row, v_row);
+                const v2f x3_ = v2_update(&now, (v2f){{c3_0, c3_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                v_store_turned(t + 0, 16, x0_, x1_, x2_, x3_);
-                const vf x4_ = v_update(&now, c4_0, w_row, m_row, v_row);
+                v_store_turned(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
+                v_store_turned(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
+                const v2f x4_ = v2_update(&now, (v2f){{c4_0, c4_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x5_ = v_update(&now, c5_0, w_row, m_row, v_row);
+                const v2f x5_ = v2_update(&now, (v2f){{c5_0, c5_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x6_ = v_update(&now, c6_0, w_row, m_row, v_row);
+                const v2f x6_ = v2_update(&now, (v2f){{c6_0, c6_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x7_ = v_update(&now, c7_0, w_row, m_row, v_row);
-                v_store_turned(t + 4, 16, x4_, x5_, x6_, x7_);
+                const v2f x7_ = v2_update(&now, (v2f){{c7_0, c7_1}}, w_row, m_row, v_row);
+                v_store_turned(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
+                v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
             } else {
-                v_store(g + (m + 0) * 28 + 24 + 0, c0_0);
-                v_store(g + (m + 1) * 28 + 24 + 0, c1_0);
-                v_store(g + (m + 2) * 28 + 24 + 0, c2_0);
-                v_store(g + (m + 3) * 28 + 24 + 0, c3_0);
-                v_store(g + (m + 4) * 28 + 24 + 0, c4_0);
-                v_store(g + (m + 5) * 28 + 24 + 0, c5_0);
-                v_store(g + (m + 6) * 28 + 24 + 0, c6_0);
-                v_store(g + (m + 7) * 28 + 24 + 0, c7_0);
+                v_store(g + (m + 0) * 28 + n + 0, c0_0);
+                v_store(g + (m + 0) * 28 + n + 4, c0_1);
+                v_store(g + (m + 1) * 28 + n + 0, c1_0);
+                v_store(g + (m + 1) * 28 + n + 4, c1_1);
+                v_store(g + (m + 2) * 28 + n + 0, c2_0);
+                v_store(g + (m + 2) * 28 + n + 4, c2_1);
+                v_store(g + (m + 3) * 28 + n + 0, c3_0);
+                v_store(g + (m + 3) * 28 + n + 4, c3_1);
+                v_store(g + (m + 4) * 28 + n + 0, c4_0);
+                v_store(g + (m + 4) * 28 + n + 4, c4_1);
+                v_store(g + (m + 5) * 28 + n + 0, c5_0);
+                v_store(g + (m + 5) * 28 + n + 4, c5_1);
+                v_store(g + (m + 6) * 28 + n + 0, c6_0);
+                v_store(g + (m + 6) * 28 + n + 4, c6_1);
+                v_store(g + (m + 7) * 28 + n + 0, c7_0);
+                v_store(g + (m + 7) * 28 + n + 4, c7_1);
             }
         }
     }
@@ -6420,7 +6430,7 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
 {
     const int64_t across_a = v_hidden(64), across_b = v_hidden(256);
     /* Down a panel of B, which stays in L1. */
-    for (int n = 0; n < 60; n += 12) {
+    for (int n = 0; n < 48; n += 12) {
         for (int64_t t = lo; t < hi; t++) {
             const int64_t m = t * 8;
             const float *x = a + m, *y = b + n;
@@ -6599,162 +6609,172 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
             }
         }
     }
-    {
+    for (int n = 48; n < 64; n += 8) {
         for (int64_t t = lo; t < hi; t++) {
             const int64_t m = t * 8;
-            const float *x = a + m, *y = b + 60;
-            vf c0_0;
-            vf c1_0;
-            vf c2_0;
-            vf c3_0;
-            vf c4_0;
-            vf c5_0;
-            vf c6_0;
-            vf c7_0;
+            const float *x = a + m, *y = b + n;
+            vf c0_0, c0_1;
+            vf c1_0, c1_1;
+            vf c2_0, c2_1;
+            vf c3_0, c3_1;
+            vf c4_0, c4_1;
+            vf c5_0, c5_1;
+            vf c6_0, c6_1;
+            vf c7_0, c7_1;
             {
-                const vf b = v_load(y);
+                const v2f b = v2_load(y);
             v_advance(y, across_b);
                 const v2f a = v2_load(x);
             v_advance(x, across_a);
-            c0_0 = v_mul_lane(b, a.val[0], 0);
-            c1_0 = v_mul_lane(b, a.val[0], 1);
-            c2_0 = v_mul_lane(b, a.val[0], 2);
-            c3_0 = v_mul_lane(b, a.val[0], 3);
-            c4_0 = v_mul_lane(b, a.val[1], 0);
-            c5_0 = v_mul_lane(b, a.val[1], 1);
-            c6_0 = v_mul_lane(b, a.val[1], 2);
-            c7_0 = v_mul_lane(b, a.val[1], 3);
+            c0_0 = v_mul_lane(b.val[0], a.val[0], 0); c0_1 = v_mul_lane(b.val[1], a.val[0], 0);
+            c1_0 = v_mul_lane(b.val[0], a.val[0], 1); c1_1 = v_mul_lane(b.val[1], a.val[0], 1);
+            c2_0 = v_mul_lane(b.val[0], a.val[0], 2); c2_1 = v_mul_lane(b.val[1], a.val[0], 2);
+            c3_0 = v_mul_lane(b.val[0], a.val[0], 3); c3_1 = v_mul_lane(b.val[1], a.val[0], 3);
+            c4_0 = v_mul_lane(b.val[0], a.val[1], 0); c4_1 = v_mul_lane(b.val[1], a.val[1], 0);
+            c5_0 = v_mul_lane(b.val[0], a.val[1], 1); c5_1 = v_mul_lane(b.val[1], a.val[1], 1);
+            c6_0 = v_mul_lane(b.val[0], a.val[1], 2); c6_1 = v_mul_lane(b.val[1], a.val[1], 2);
+            c7_0 = v_mul_lane(b.val[0], a.val[1], 3); c7_1 = v_mul_lane(b.val[1], a.val[1], 3);
             }
             int64_t left = rows - 1;
             for (; left >= 4; left -= 4) {
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
             }
             for (; left != 0; left--) {
                 {
-                    const vf b = v_load(y);
+                    const v2f b = v2_load(y);
                 v_advance(y, across_b);
                     const v2f a = v2_load(x);
                 v_advance(x, across_a);
-                c0_0 = v_fma_lane(c0_0, b, a.val[0], 0);
-                c1_0 = v_fma_lane(c1_0, b, a.val[0], 1);
-                c2_0 = v_fma_lane(c2_0, b, a.val[0], 2);
-                c3_0 = v_fma_lane(c3_0, b, a.val[0], 3);
-                c4_0 = v_fma_lane(c4_0, b, a.val[1], 0);
-                c5_0 = v_fma_lane(c5_0, b, a.val[1], 1);
-                c6_0 = v_fma_lane(c6_0, b, a.val[1], 2);
-                c7_0 = v_fma_lane(c7_0, b, a.val[1], 3);
+                c0_0 = v_fma_lane(c0_0, b.val[0], a.val[0], 0); c0_1 = v_fma_lane(c0_1, b.val[1], a.val[0], 0);
+                c1_0 = v_fma_lane(c1_0, b.val[0], a.val[0], 1); c1_1 = v_fma_lane(c1_1, b.val[1], a.val[0], 1);
+                c2_0 = v_fma_lane(c2_0, b.val[0], a.val[0], 2); c2_1 = v_fma_lane(c2_1, b.val[1], a.val[0], 2);
+                c3_0 = v_fma_lane(c3_0, b.val[0], a.val[0], 3); c3_1 = v_fma_lane(c3_1, b.val[1], a.val[0], 3);
+                c4_0 = v_fma_lane(c4_0, b.val[0], a.val[1], 0); c4_1 = v_fma_lane(c4_1, b.val[1], a.val[1], 0);
+                c5_0 = v_fma_lane(c5_0, b.val[0], a.val[1], 1); c5_1 = v_fma_lane(c5_1, b.val[1], a.val[1], 1);
+                c6_0 = v_fma_lane(c6_0, b.val[0], a.val[1], 2); c6_1 = v_fma_lane(c6_1, b.val[1], a.val[1], 2);
+                c7_0 = v_fma_lane(c7_0, b.val[0], a.val[1], 3); c7_1 = v_fma_lane(c7_1, b.val[1], a.val[1], 3);
                 }
             }
             if (more) {
-                const float *z = g + (m) * 64 + 60;
-            c0_0 = v_add(c0_0, v_load(z + 0));
-            c1_0 = v_add(c1_0, v_load(z + 64));
-            c2_0 = v_add(c2_0, v_load(z + 128));
-            c3_0 = v_add(c3_0, v_load(z + 192));
-            c4_0 = v_add(c4_0, v_load(z + 256));
-            c5_0 = v_add(c5_0, v_load(z + 320));
-            c6_0 = v_add(c6_0, v_load(z + 384));
-            c7_0 = v_add(c7_0, v_load(z + 448));
+                const float *z = g + (m) * 64 + n;
+            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 4));
+            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 68));
+            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 132));
+            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 196));
+            c4_0 = v_add(c4_0, v_load(z + 256)); c4_1 = v_add(c4_1, v_load(z + 260));
+            c5_0 = v_add(c5_0, v_load(z + 320)); c5_1 = v_add(c5_1, v_load(z + 324));
+            c6_0 = v_add(c6_0, v_load(z + 384)); c6_1 = v_add(c6_1, v_load(z + 388));
+            c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 452));
             }
             if (h) {
-                const int64_t at = (m) * 64 + 60, down = v_hidden(256);
+                const int64_t at = (m) * 64 + n, down = v_hidden(256);
                 const rates now = *h;
-                float *t = twin + (60) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
-                const vf x0_ = v_update(&now, c0_0, w_row, m_row, v_row);
+                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                const v2f x0_ = v2_update(&now, (v2f){{c0_0, c0_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x1_ = v_update(&now, c1_0, w_row, m_row, v_row);
+                const v2f x1_ = v2_update(&now, (v2f){{c1_0, c1_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x2_ = v_update(&now, c2_0, w_row, m_row, v_row);
+                const v2f x2_ = v2_update(&now, (v2f){{c2_0, c2_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x3_ = v_update(&now, c3_0, w_row, m_row, v_row);
+                const v2f x3_ = v2_update(&now, (v2f){{c3_0, c3_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                v_store_turned(t + 0, 16, x0_, x1_, x2_, x3_);
-                const vf x4_ = v_update(&now, c4_0, w_row, m_row, v_row);
+                v_store_turned(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
+                v_store_turned(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
+                const v2f x4_ = v2_update(&now, (v2f){{c4_0, c4_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x5_ = v_update(&now, c5_0, w_row, m_row, v_row);
+                const v2f x5_ = v2_update(&now, (v2f){{c5_0, c5_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x6_ = v_update(&now, c6_0, w_row, m_row, v_row);
+                const v2f x6_ = v2_update(&now, (v2f){{c6_0, c6_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                const vf x7_ = v_update(&now, c7_0, w_row, m_row, v_row);
-                v_store_turned(t + 4, 16, x4_, x5_, x6_, x7_);
+                const v2f x7_ = v2_update(&now, (v2f){{c7_0, c7_1}}, w_row, m_row, v_row);
+                v_store_turned(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
+                v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
             } else {
-                v_store(g + (m + 0) * 64 + 60 + 0, c0_0);
-                v_store(g + (m + 1) * 64 + 60 + 0, c1_0);
-                v_store(g + (m + 2) * 64 + 60 + 0, c2_0);
-                v_store(g + (m + 3) * 64 + 60 + 0, c3_0);
-                v_store(g + (m + 4) * 64 + 60 + 0, c4_0);
-                v_store(g + (m + 5) * 64 + 60 + 0, c5_0);
-                v_store(g + (m + 6) * 64 + 60 + 0, c6_0);
-                v_store(g + (m + 7) * 64 + 60 + 0, c7_0);
+                v_store(g + (m + 0) * 64 + n + 0, c0_0);
+                v_store(g + (m + 0) * 64 + n + 4, c0_1);
+                v_store(g + (m + 1) * 64 + n + 0, c1_0);
+                v_store(g + (m + 1) * 64 + n + 4, c1_1);
+                v_store(g + (m + 2) * 64 + n + 0, c2_0);
+                v_store(g + (m + 2) * 64 + n + 4, c2_1);
+                v_store(g + (m + 3) * 64 + n + 0, c3_0);
+                v_store(g + (m + 3) * 64 + n + 4, c3_1);
+                v_store(g + (m + 4) * 64 + n + 0, c4_0);
+                v_store(g + (m + 4) * 64 + n + 4, c4_1);
+                v_store(g + (m + 5) * 64 + n + 0, c5_0);
+                v_store(g + (m + 5) * 64 + n + 4, c5_1);
+                v_store(g + (m + 6) * 64 + n + 0, c6_0);
+                v_store(g + (m + 6) * 64 + n + 4, c6_1);
+                v_store(g + (m + 7) * 64 + n + 0, c7_0);
+                v_store(g + (m + 7) * 64 + n + 4, c7_1);
             }
         }
     }

@@ -179,7 +179,7 @@ class Target:
         fmas = rows * vectors
         if self.lane_broadcast:
             spare = self.registers - fmas - ceil(rows / 4) - vectors
-            loads = ceil(rows / 16) + (rows <= 4) + ceil(vectors / 4)
+            loads = ceil(rows / 16) + (rows <= 4) + ceil(vectors / 4) + 3 * (vectors == 1)  # alone, dear (measured)
             return 1 + (loads + 1) / fmas if spare >= 2 else inf
         return self._cycles(rows, vectors) + NARROW_TWIN / rows
 
