@@ -555,11 +555,12 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const in
 KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
     (void)panel;
-    for (int n = 0; n < 192; n += 64) {
+    for (int64_t n = 0; n < 192; n += 64) {
         {
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 192 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -596,7 +597,6 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                     { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
                 }
-                float *z = c + i * 192 + n;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -624,6 +624,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 192 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -655,7 +656,6 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                 }
-                float *z = c + i * 192 + n;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -679,6 +679,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 192 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -705,7 +706,6 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                 }
-                float *z = c + i * 192 + n;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -725,6 +725,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 192 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -746,7 +747,6 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                 }
-                float *z = c + i * 192 + n;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -762,6 +762,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 192 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
@@ -778,7 +779,6 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
                     { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                 }
-                float *z = c + i * 192 + n;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -790,6 +790,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 192 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
@@ -803,7 +804,6 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
                     { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
                 }
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                float *z = c + i * 192 + n;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -998,12 +998,13 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
 {
     {
         {
-            const float *from_row = b + 0 * 64;
+            const float *corner = b + 0 * 64;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 64; u += 16) v_turn(panel + u * 64 + j, 64, from_row + j * 64 + u, 64);
+                for (int64_t u = 0; u < 64; u += 16) v_turn(panel + u * 64 + j, 64, corner + j * 64 + u, 64);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -1040,7 +1041,6 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                     { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
                 v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
                 v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
@@ -1068,6 +1068,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -1099,7 +1100,6 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
                 v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
                 v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
@@ -1123,6 +1123,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -1149,7 +1150,6 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
                 v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
                 v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
@@ -1169,6 +1169,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -1190,7 +1191,6 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
                 v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
                 v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
@@ -1206,6 +1206,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
@@ -1222,7 +1223,6 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
                 v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
                 v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
@@ -1234,6 +1234,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
@@ -1247,7 +1248,6 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
                 }
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
                 v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
                 v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
@@ -1293,11 +1293,12 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
 KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
 {
     (void)panel;
-    for (int n = 0; n < 256; n += 64) {
+    for (int64_t n = 0; n < 256; n += 64) {
         {
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -1334,7 +1335,6 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                     { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_relu(c0_0));
                 v_store(z + 16, v_relu(c0_1));
                 v_store(z + 32, v_relu(c0_2));
@@ -1362,6 +1362,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -1393,7 +1394,6 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_relu(c0_0));
                 v_store(z + 16, v_relu(c0_1));
                 v_store(z + 32, v_relu(c0_2));
@@ -1417,6 +1417,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -1443,7 +1444,6 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_relu(c0_0));
                 v_store(z + 16, v_relu(c0_1));
                 v_store(z + 32, v_relu(c0_2));
@@ -1463,6 +1463,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -1484,7 +1485,6 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_relu(c0_0));
                 v_store(z + 16, v_relu(c0_1));
                 v_store(z + 32, v_relu(c0_2));
@@ -1500,6 +1500,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
@@ -1516,7 +1517,6 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_relu(c0_0));
                 v_store(z + 16, v_relu(c0_1));
                 v_store(z + 32, v_relu(c0_2));
@@ -1528,6 +1528,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
@@ -1541,7 +1542,6 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
                     { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
                 }
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_relu(c0_0));
                 v_store(z + 16, v_relu(c0_1));
                 v_store(z + 32, v_relu(c0_2));
@@ -1558,19 +1558,19 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
 {
     {
         for (int64_t from = 0; from < 256; from += 128) {
-            const float *from_row = b + 0 * 272 + from;
+            const float *corner = b + 0 * 272 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 128; u += 16) v_turn(panel + u * 64 + j, 64, from_row + j * 272 + u, 272);
+                for (int64_t u = 0; u < 128; u += 16) v_turn(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
                 vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
                 vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -1645,12 +1645,12 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
                 vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -1715,11 +1715,11 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -1774,10 +1774,10 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -1822,9 +1822,9 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -1859,9 +1859,9 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 }
@@ -1896,12 +1896,13 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
 {
     {
         {
-            const float *from_row = b + 0 * 64;
+            const float *corner = b + 0 * 64;
             for (int64_t j = 0; j < 32; j += 16)
-                for (int64_t u = 0; u < 64; u += 16) v_turn(panel + u * 32 + j, 32, from_row + j * 64 + u, 64);
+                for (int64_t u = 0; u < 64; u += 16) v_turn(panel + u * 32 + j, 32, corner + j * 64 + u, 64);
             int64_t i = lo;
             for (; i + 12 <= hi; i += 12) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero();
@@ -1968,7 +1969,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                     { const vf s = v_set1(x[643]); c10_0 = v_fma(s, b0_3, c10_0); c10_1 = v_fma(s, b1_3, c10_1); }
                     { const vf s = v_set1(x[707]); c11_0 = v_fma(s, b0_3, c11_0); c11_1 = v_fma(s, b1_3, c11_1); }
                 }
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -1996,6 +1996,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 10 <= hi; i += 10) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero();
@@ -2052,7 +2053,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                     { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
                     { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
                 }
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -2076,6 +2076,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 8 <= hi; i += 8) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero();
@@ -2122,7 +2123,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                     { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
                     { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
                 }
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -2142,6 +2142,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 7 <= hi; i += 7) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero();
@@ -2183,7 +2184,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                     { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
                     { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
                 }
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -2201,6 +2201,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero();
@@ -2237,7 +2238,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
                     { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
                 }
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -2253,6 +2253,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero();
@@ -2284,7 +2285,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
                 }
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -2298,6 +2298,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero();
@@ -2324,7 +2325,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
                 }
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -2336,6 +2336,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero();
@@ -2363,7 +2364,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
                 c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
                 c2_0 = v_add(c2_0, c2_0b); c2_1 = v_add(c2_1, c2_1b);
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -2373,6 +2373,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero();
@@ -2393,7 +2394,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                 }
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
                 c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c1_0);
@@ -2401,6 +2401,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 64, *y = panel;
+                float *z = c + i * 32 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero();
                 vf c0_0c = v_zero(), c0_1c = v_zero();
@@ -2418,7 +2419,6 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
                 c0_0 = v_add(c0_0, c0_0c); c0_1 = v_add(c0_1, c0_1c);
                 c0_0b = v_add(c0_0b, c0_0d); c0_1b = v_add(c0_1b, c0_1d);
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-                float *z = c + i * 32 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
             }
@@ -2524,6 +2524,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 32, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -2583,7 +2584,6 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                     { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
                     { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -2611,6 +2611,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 32, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -2662,7 +2663,6 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                     { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
                     { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -2686,6 +2686,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 32, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -2729,7 +2730,6 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                     { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
                     { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -2749,6 +2749,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 32, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -2784,7 +2785,6 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                     { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
                     { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -2800,6 +2800,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 32, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
@@ -2827,7 +2828,6 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                     { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
                     { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -2839,6 +2839,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 32, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
                 for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
@@ -2860,7 +2861,6 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                     { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
                 }
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -3128,11 +3128,12 @@ KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, f
 KERNEL void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *p0)
 {
     (void)panel;
-    for (int n = 0; n < 256; n += 64) {
+    for (int64_t n = 0; n < 256; n += 64) {
         {
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -3169,7 +3170,6 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                     { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
                 v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
                 v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
@@ -3197,6 +3197,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -3228,7 +3229,6 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
                 v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
                 v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
@@ -3252,6 +3252,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -3278,7 +3279,6 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
                 v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
                 v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
@@ -3298,6 +3298,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -3319,7 +3320,6 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
                 v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
                 v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
@@ -3335,6 +3335,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
@@ -3351,7 +3352,6 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                 }
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
                 v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
                 v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
@@ -3363,6 +3363,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 64, *y = b + n;
+                float *z = c + i * 272 + n;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
@@ -3376,7 +3377,6 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
                 }
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                float *z = c + i * 272 + n;
                 v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
                 v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
                 v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
@@ -3612,19 +3612,19 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
 {
     {
         for (int64_t from = 0; from < 256; from += 128) {
-            const float *from_row = b + 0 * 272 + from;
+            const float *corner = b + 0 * 272 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 128; u += 16) v_turn(panel + u * 64 + j, 64, from_row + j * 272 + u, 272);
+                for (int64_t u = 0; u < 128; u += 16) v_turn(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
                 vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
                 vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -3699,12 +3699,12 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
                 vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -3769,11 +3769,11 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -3828,10 +3828,10 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -3876,9 +3876,9 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -3913,9 +3913,9 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 272 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 }
@@ -4013,6 +4013,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 64, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -4049,7 +4050,6 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                     { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -4077,6 +4077,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 64, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -4108,7 +4109,6 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                     { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -4132,6 +4132,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 64, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -4158,7 +4159,6 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                     { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -4178,6 +4178,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 64, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
@@ -4199,7 +4200,6 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                     { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -4215,6 +4215,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 64, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
@@ -4231,7 +4232,6 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
                     { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
                 }
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -4243,6 +4243,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 64, *y = b + 0;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
                 for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
@@ -4256,7 +4257,6 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
                     { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
                 }
                 c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                float *z = c + i * 64 + 0;
                 v_store(z + 0, c0_0);
                 v_store(z + 16, c0_1);
                 v_store(z + 32, c0_2);
@@ -4618,19 +4618,19 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
 {
     {
         for (int64_t from = 0; from < 192; from += 96) {
-            const float *from_row = b + 0 * 192 + from;
+            const float *corner = b + 0 * 192 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 96; u += 16) v_turn(panel + u * 64 + j, 64, from_row + j * 192 + u, 192);
+                for (int64_t u = 0; u < 96; u += 16) v_turn(panel + u * 64 + j, 64, corner + j * 192 + u, 192);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 const float *x = a + i * 192 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
                 vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
                 vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -4705,12 +4705,12 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             }
             for (; i + 5 <= hi; i += 5) {
                 const float *x = a + i * 192 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
                 vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -4775,11 +4775,11 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             }
             for (; i + 4 <= hi; i += 4) {
                 const float *x = a + i * 192 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
                 vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -4834,10 +4834,10 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             }
             for (; i + 3 <= hi; i += 3) {
                 const float *x = a + i * 192 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
                 vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -4882,9 +4882,9 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             }
             for (; i + 2 <= hi; i += 2) {
                 const float *x = a + i * 192 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
@@ -4919,9 +4919,9 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             }
             for (; i + 1 <= hi; i += 1) {
                 const float *x = a + i * 192 + from, *y = panel;
+                float *z = c + i * 64 + 0;
                 vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
                 vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                float *z = c + i * 64 + 0;
                 if (from) {
                 c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
                 }
@@ -5362,7 +5362,9 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, longs_of(s, s->at_levels)[thread] };
     const span my_pairs = pairs_of(s, thread), my_rows = rows_of(s, thread);
     (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
-    const int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
+    int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
+    for (int64_t t = 0; t < threads; t++)
+        if (rows_of(s, t).lo == rows_of(s, t).hi) turns = 1;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -5497,9 +5499,10 @@ static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (
 {
     const float *g = gradients_of(s);
     float *w = weights_of(s), *m = m_of(s), *v = v_of(s);
+    const rates now = *h;
     for (uint64_t k = 0; k < count; k++)
         for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 16)
-            v_update(h, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
+            v_update(&now, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
 }
 
 /* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where

@@ -78,21 +78,51 @@ static inline float v_sum(vf v)              { return vaddvq_f32(v); }
 static inline float v_hmax(vf v)             { return vmaxvq_f32(v); }
 static inline vf    v_relu(vf v)             { return vmaxq_f32(v, vdupq_n_f32(0.0f)); }
 static inline vf    v_keep(vf dy, vf y)      { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(dy), vcgtzq_f32(y))); }
+static inline vf    v_ratio(vf a, vf q, vf e){ return vdivq_f32(a, vaddq_f32(vsqrtq_f32(q), e)); }
 static inline vf    v_power(vf t)            { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
 
-/* Neighbouring vectors in one instruction, which can also step the pointer by any stride. */
-typedef float32x4x2_t vf2;
-typedef float32x4x3_t vf3;
-typedef float32x4x4_t vf4;
-static inline vf2   v_load2(const float *p)  { return vld1q_f32_x2(p); }
-static inline vf3   v_load3(const float *p)  { return vld1q_f32_x3(p); }
-static inline vf4   v_load4(const float *p)  { return vld1q_f32_x4(p); }
+/* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step the
+   pointer by any stride. */
+typedef float32x4x2_t v2f;
+static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
+static inline void v2_store(float *p, v2f x) { vst1q_f32_x2(p, x); }
+static inline v2f v2_set1(float s) { return (v2f){{ v_set1(s), v_set1(s) }}; }
+static inline v2f v2_zero(void) { return v2_set1(0.0f); }
+static inline v2f v2_sub(v2f a, v2f b) { return (v2f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]) }}; }
+static inline v2f v2_mul(v2f a, v2f b) { return (v2f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]) }}; }
+static inline v2f v2_keep(v2f a, v2f b) { return (v2f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]) }}; }
+static inline v2f v2_fma(v2f a, v2f b, v2f c) { return (v2f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]) }}; }
+static inline v2f v2_fnma(v2f a, v2f b, v2f c) { return (v2f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]) }}; }
+static inline v2f v2_ratio(v2f a, v2f b, v2f c) { return (v2f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]) }}; }
+typedef float32x4x3_t v3f;
+static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
+static inline void v3_store(float *p, v3f x) { vst1q_f32_x3(p, x); }
+static inline v3f v3_set1(float s) { return (v3f){{ v_set1(s), v_set1(s), v_set1(s) }}; }
+static inline v3f v3_zero(void) { return v3_set1(0.0f); }
+static inline v3f v3_sub(v3f a, v3f b) { return (v3f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]), v_sub(a.val[2], b.val[2]) }}; }
+static inline v3f v3_mul(v3f a, v3f b) { return (v3f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]), v_mul(a.val[2], b.val[2]) }}; }
+static inline v3f v3_keep(v3f a, v3f b) { return (v3f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]), v_keep(a.val[2], b.val[2]) }}; }
+static inline v3f v3_fma(v3f a, v3f b, v3f c) { return (v3f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]), v_fma(a.val[2], b.val[2], c.val[2]) }}; }
+static inline v3f v3_fnma(v3f a, v3f b, v3f c) { return (v3f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]), v_fnma(a.val[2], b.val[2], c.val[2]) }}; }
+static inline v3f v3_ratio(v3f a, v3f b, v3f c) { return (v3f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]), v_ratio(a.val[2], b.val[2], c.val[2]) }}; }
+typedef float32x4x4_t v4f;
+static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
+static inline void v4_store(float *p, v4f x) { vst1q_f32_x4(p, x); }
+static inline v4f v4_set1(float s) { return (v4f){{ v_set1(s), v_set1(s), v_set1(s), v_set1(s) }}; }
+static inline v4f v4_zero(void) { return v4_set1(0.0f); }
+static inline v4f v4_sub(v4f a, v4f b) { return (v4f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]), v_sub(a.val[2], b.val[2]), v_sub(a.val[3], b.val[3]) }}; }
+static inline v4f v4_mul(v4f a, v4f b) { return (v4f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]), v_mul(a.val[2], b.val[2]), v_mul(a.val[3], b.val[3]) }}; }
+static inline v4f v4_keep(v4f a, v4f b) { return (v4f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]), v_keep(a.val[2], b.val[2]), v_keep(a.val[3], b.val[3]) }}; }
+static inline v4f v4_fma(v4f a, v4f b, v4f c) { return (v4f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]), v_fma(a.val[2], b.val[2], c.val[2]), v_fma(a.val[3], b.val[3], c.val[3]) }}; }
+static inline v4f v4_fnma(v4f a, v4f b, v4f c) { return (v4f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]), v_fnma(a.val[2], b.val[2], c.val[2]), v_fnma(a.val[3], b.val[3], c.val[3]) }}; }
+static inline v4f v4_ratio(v4f a, v4f b, v4f c) { return (v4f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]), v_ratio(a.val[2], b.val[2], c.val[2]), v_ratio(a.val[3], b.val[3], c.val[3]) }}; }
 
-/* Steps a pointer by a v_stride, which the loads then do for free: the compiler must neither know the stride, or it would
-   rather add offsets to a base, nor load ahead, or it would run out of registers. */
-static inline int64_t v_stride(int64_t n)    { __asm__("" : "+r"(n)); return n; }
-#define v_advance(p, n)        do { (p) += (n); __asm__ volatile("" : "+r"(p) : : "memory"); } while (0)
-#define v_advance2(p, n, q, m) do { (p) += (n); (q) += (m); __asm__ volatile("" : "+r"(p), "+r"(q) : : "memory"); } while (0)
+/* A number that the compiler must not know, or it would rather add offsets to a base. */
+static inline int64_t v_hidden(int64_t n)    { __asm__("" : "+r"(n)); return n; }
+
+/* Steps a pointer by a hidden number of bytes, which the loads then do for free; what comes after is not loaded ahead, or the
+   registers would run out. */
+#define v_advance(p, n)        do { (p) = (void *)((const char *)(p) + (n)); __asm__ volatile("" : "+r"(p) : : "memory"); } while (0)
 
 #define v_fma_lane(acc, w, x, L) vfmaq_laneq_f32(acc, w, x, L)
 #define v_mul_lane(w, x, L)      vmulq_laneq_f32(w, x, L)
@@ -118,8 +148,6 @@ static inline vf v_tanh(vf x)
     const vf e = v_exp(v_min(v_set1(40.0f), v_add(x, x)));
     return v_sub(v_set1(1.0f), v_div(v_set1(2.0f), v_add(e, v_set1(1.0f))));
 }
-
-static inline vf v_ratio(vf a, vf q, vf eps) { return vdivq_f32(a, vaddq_f32(vsqrtq_f32(q), eps)); }
 
 /* Columns: the four numbers that a, b, c and d hold in lane i go to p + i ld. */
 static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
@@ -491,8 +519,8 @@ static rates rates_of(const eegen *s, float lr)
                     (float)(s->eps * fix) };
 }
 
-/* Adam on one vector: weights and state are updated in place; gives the new weights. */
-static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
+/* Adam on one vector, or two to four neighbours: weights and state are updated in place; gives the new weights. */
+static inline __attribute__((unused)) vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
     const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
     const vf q = v_fnma(v_set1(h->c2), v_fnma(g, g, v_load(v)), v_load(v));
@@ -500,6 +528,36 @@ static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
     v_store(m, a);
     v_store(v, q);
     v_store(w, x);
+    return x;
+}
+static inline __attribute__((unused)) v2f v2_update(const rates *h, v2f g, float *w, float *m, float *v)
+{
+    const v2f a = v2_fma(v2_set1(h->c1), v2_sub(g, v2_load(m)), v2_load(m));
+    const v2f q = v2_fnma(v2_set1(h->c2), v2_fnma(g, g, v2_load(v)), v2_load(v));
+    const v2f x = v2_fnma(v2_set1(h->rate), v2_ratio(a, q, v2_set1(h->eps)), v2_load(w));
+    v2_store(m, a);
+    v2_store(v, q);
+    v2_store(w, x);
+    return x;
+}
+static inline __attribute__((unused)) v3f v3_update(const rates *h, v3f g, float *w, float *m, float *v)
+{
+    const v3f a = v3_fma(v3_set1(h->c1), v3_sub(g, v3_load(m)), v3_load(m));
+    const v3f q = v3_fnma(v3_set1(h->c2), v3_fnma(g, g, v3_load(v)), v3_load(v));
+    const v3f x = v3_fnma(v3_set1(h->rate), v3_ratio(a, q, v3_set1(h->eps)), v3_load(w));
+    v3_store(m, a);
+    v3_store(v, q);
+    v3_store(w, x);
+    return x;
+}
+static inline __attribute__((unused)) v4f v4_update(const rates *h, v4f g, float *w, float *m, float *v)
+{
+    const v4f a = v4_fma(v4_set1(h->c1), v4_sub(g, v4_load(m)), v4_load(m));
+    const v4f q = v4_fnma(v4_set1(h->c2), v4_fnma(g, g, v4_load(v)), v4_load(v));
+    const v4f x = v4_fnma(v4_set1(h->rate), v4_ratio(a, q, v4_set1(h->eps)), v4_load(w));
+    v4_store(m, a);
+    v4_store(v, q);
+    v4_store(w, x);
     return x;
 }
 
@@ -5638,9 +5696,10 @@ static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (
 {
     const float *g = gradients_of(s);
     float *w = weights_of(s), *m = m_of(s), *v = v_of(s);
+    const rates now = *h;
     for (uint64_t k = 0; k < count; k++)
-        for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 4)
-            v_update(h, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
+        for (int64_t i = ranges[k][0]; i < ranges[k][1]; i += 16)
+            v4_update(&now, v4_mul(v4_set1(scale), v4_load(g + i)), w + i, m + i, v + i);
 }
 
 /* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where

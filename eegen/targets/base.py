@@ -78,7 +78,8 @@ class Target:
         panels = _cover(vectors, range(1, 13), self.product_cost)
         panels = tuple(replace(panel, heights=_heights(panel.heights[0])) for panel in panels)
         unroll = 4
-        while 2 * unroll < k and 2 * unroll * panels[0].heights[0] * panels[0].vectors <= self.body_fmas:
+        longest = k if self.lane_broadcast else k - 1
+        while 2 * unroll <= longest and 2 * unroll * panels[0].heights[0] * panels[0].vectors <= self.body_fmas:
             unroll *= 2
         return Tile(panels[0].heights[0], panels[0].vectors, min(unroll, k), panels[0].heights, panels)
 
@@ -99,7 +100,7 @@ class Target:
             )
 
         panels = min(covers, key=total)
-        unroll = 4 if panels[0].heights[0] * panels[0].vectors <= self.registers // 2 and self.lane_broadcast else 2
+        unroll = 4 if self.lane_broadcast else 2
         return Tile(panels[0].heights[0], panels[0].vectors, unroll, panels[0].heights, panels)
 
     def tile_of(self, vectors: int, choice: Choice) -> Tile:
@@ -163,13 +164,14 @@ class Target:
     def product_cost(self, rows: int, vectors: int) -> float:
         """Cycles (instructions, on Arm) for each FMA of an inner step; infinite where the registers run out.
 
-        On Arm up to four neighbouring vectors of B are one load, and so are one or two vectors of a row of A.
+        On Arm up to four neighbouring vectors of B are one load, four more another and its address; one or two vectors
+        of a row of A are one.
         """
         fmas = rows * vectors
         if self.lane_broadcast:
             ahead = self.product_ahead(rows, vectors)
             spare = self.registers - fmas - rows * ahead // 4 - min(vectors, 4)
-            return 1 + 1 / (ahead * vectors) + ceil(vectors / 4) / fmas if spare >= 2 else inf
+            return 1 + 1 / (ahead * vectors) + (2 * ceil(vectors / 4) - 1) / fmas if spare >= 2 else inf
         return self._cycles(rows, vectors)
 
     def outer_cost(self, rows: int, vectors: int) -> float:
@@ -177,7 +179,7 @@ class Target:
         fmas = rows * vectors
         if self.lane_broadcast:
             spare = self.registers - fmas - ceil(rows / 4) - vectors
-            loads = ceil(rows / 16) + (rows <= 4) + ceil(vectors / 4)
+            loads = ceil(rows / 16) + (rows <= 4) + ceil(vectors / 4) + 3 * (vectors == 1)  # alone, dear (measured)
             return 1 + (loads + 1) / fmas if spare >= 2 else inf
         return self._cycles(rows, vectors) + LOW / rows
 
