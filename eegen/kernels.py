@@ -68,6 +68,7 @@ class Product(Kernel):
     prefix: str = "v_"
     streams: bool = False  # the weights do not fit L2
     turned: bool = False  # B lies as [n][k]: a panel at a time is turned round
+    paired: bool = False  # so that scalars of A are read two at a time
 
     @property
     def block(self) -> int:

@@ -14,6 +14,7 @@ from eegen.autodiff import backward
 from eegen.config import BuildConfig
 from eegen.graph import Graph, Part, Value
 from eegen.kernels import (
+    MOST_TURNED,
     Arg,
     Attention,
     Call,
@@ -485,6 +486,7 @@ class Planner:
             "z_" if self.plan.target.svl_bits else "v_",
             streams=self.plan.streams,
             turned=turned,
+            paired=turned and self.plan.target.pairs and n == self.lanes and k in range(2 * n, MOST_TURNED + 1, 2),
         )
         out = self.buffer(last)
         args = [self.read(x), copy, out, *extra]

@@ -159,6 +159,27 @@ static inline void v_turn(float *to, int64_t to_ld, const float *from, int64_t l
     }
 }
 
+/* The same in pairs: columns c and c + 1 go to two vectors, the first of which has those of rows 0, 1, 4, 5 ... side by side,
+   the other those of rows 2, 3, 6, 7 ...; v_pairs adds up such pairs in the order of the rows. */
+static inline void v_turn_pairs(float *to, int64_t to_ld, const float *from, int64_t ld)
+{
+    for (int c = 0; c < 16; c += 4)
+        for (int h = 0; h < 2; h++) {
+            __m512d row[2];
+            for (int i = 0; i < 2; i++) {
+                const float *p = from + (2 * h + i) * ld + c;
+                vf x = _mm512_castps128_ps512(_mm_loadu_ps(p));
+                x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 4 * ld), 1);
+                x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 8 * ld), 2);
+                row[i] = _mm512_castps_pd(_mm512_insertf32x4(x, _mm_loadu_ps(p + 12 * ld), 3));
+            }
+            v_store(to + (c + h) * to_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(row[0], row[1])));
+            v_store(to + (c + 2 + h) * to_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(row[0], row[1])));
+        }
+}
+static inline vf v_set2(const float *p) { return _mm512_castsi512_ps(_mm512_broadcastq_epi64(_mm_loadu_si64(p))); }
+static inline vf v_pairs(vf a, vf b)    { return v_add(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd)); }
+
 /* The sums, or the largest, of four vectors, side by side. */
 static inline float4 v_sums(vf a, vf b, vf c, vf d)
 {

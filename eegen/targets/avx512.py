@@ -8,6 +8,7 @@ TARGET = Target(
     lanes=16,
     registers=32,
     turns=True,
+    pairs=True,
     flags=("-march=x86-64-v4", "-mprefer-vector-width=512"),
     triple="x86_64-linux-gnu",
     machine="x86_64",
