@@ -51,8 +51,8 @@ class Target:
     cycle. Where `lane_broadcast` is set (Arm), a scalar of A is a lane of a vector loaded once for several steps
     and neighbouring loads pair up, and what is minimised is executed instructions. `fixed_tile` is for a target
     whose registers are the compiler's business. `turns`: where a product needs a matrix the other way round, it turns
-    panels of it on its way; elsewhere the optimizer keeps a second copy. `pairs`: where a row of C is one vector and the
-    matrix is turned, it is turned so that scalars of A are loaded two at once; loads are what limits such a product.
+    panels of it on its way; elsewhere the optimizer keeps a second copy. `pairs`: where a row of C is one vector, such
+    a matrix is turned so that scalars of A are loaded two at once: loads are what limits that product.
     """
 
     name: str
