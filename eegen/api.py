@@ -284,7 +284,12 @@ class Model:
 
     def loss_and_gradients(self, documents: Sequence[int]) -> float:
         """The mean loss over some documents of the training data, by number; `gradients` are those of that loss."""
-        return self.session.gradient(np.asarray(documents, np.int32))
+        numbers, most, last = np.asarray(documents, np.int64), self.options.batch, len(self.documents) - 1
+        if not 1 <= len(numbers) <= most or numbers.min() < 0 or numbers.max() > last:
+            raise EegenError(
+                f"loss_and_gradients takes 1 to {most} numbers from 0 to {last}, not {list(documents)[:9]}"
+            )
+        return self.session.gradient(numbers.astype(np.int32))
 
     def sample(self, n: int = 10, *, temperature: float = 0.5, prefix: str = "", seed: int = 42) -> list[str]:
         """`n` new documents that begin with `prefix`."""

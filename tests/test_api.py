@@ -31,6 +31,12 @@ def test_the_weights_have_the_published_names_and_shapes() -> None:
     assert shapes == wanted
 
 
+@pytest.mark.parametrize("numbers", [[], [7], [-1], [0] * 17])
+def test_a_gradient_is_of_some_documents_that_exist(numbers: list[int]) -> None:
+    with pytest.raises(EegenError, match="takes 1 to 16 numbers from 0 to 6"):
+        eegen.Model(data=NAMES).loss_and_gradients(numbers)
+
+
 def test_parameters_are_views_of_what_training_writes() -> None:
     model = eegen.Model(data=NAMES)
     view = model.parameters["layers.0.wq"]
