@@ -5216,11 +5216,24 @@ static void share_documents(eegen *s, int64_t n, int64_t threads)
         const int64_t start = starts[chosen[b]], end = starts[chosen[b] + 1];
         int64_t i = start;
         if (s->sharing) while (i < end && seen[place[i] >> 32] >> 32 == stamp) i++;
-        rows[b] = all += (int32_t)(end - i);
+        all += rows[b] = (int32_t)(end - i);
         for (; i < end; i++) seen[place[i] >> 32] = stamp << 32;
     }
     for (int64_t t = 1, b = 0; t < threads; t++) {
-        while (b < n && (rows[b] + (b ? rows[b - 1] : 0)) * threads < 2 * all * t) b++;
+        /* every later thread needs a few rows again, three or so */
+        int64_t left = (all * t + 3 * (threads - t)) / threads, best = -1;
+        for (int64_t i = 0; i < b; i++) left -= rows[i];
+        while (b < n && rows[b] <= left) left -= rows[b++];
+        /* and one more, if a later one has just about the rows that are missing */
+        for (int64_t i = b, least = left; i < n; i++) {
+            const int64_t off = rows[i] > left ? rows[i] - left : left - rows[i];
+            if (off < least) least = off, best = i;
+        }
+        if (best >= 0) {
+            const int32_t document = chosen[best], its = rows[best];
+            chosen[best] = chosen[b]; rows[best] = rows[b];
+            chosen[b] = document; rows[b++] = its;
+        }
         first[t] = b;
     }
 }
