@@ -544,8 +544,7 @@ class Planner:
         self.started.add(weight)
         args = [self.read(a), self.read(b), Arg("gradient", parameter.ident)]
         writes = ["gradient " + parameter.ident] + (["weight " + parameter.ident] if parameter.fused else [])
-        exchanges = not self.plan.target.svl_bits
-        self.call(kernel, args, dy.domain, writes, whole=True, exchanges=exchanges)
+        self.call(kernel, args, dy.domain, writes, whole=True, exchanges=not self.plan.target.svl_bits)
 
     def attention_kernel(self, qkv: Value, heads: int, backward: bool) -> Attention:
         width = qkv.shape[-1]
@@ -742,8 +741,9 @@ class Planner:
         """May threads meet, one of them in each of these calls? They do not in rows of their own."""
         shared = self.memory(one.writes) & self.memory(two.reads + two.writes)
         shared |= self.memory(one.reads) & self.memory(two.writes)
-        own = not (one.whole or two.whole)
-        return any(not (own and (isinstance(place, int) or (one.adds and two.adds))) for place in shared)
+        if one.whole or two.whole:
+            return bool(shared)
+        return any(isinstance(place, str) for place in shared) and not (one.adds and two.adds)
 
     def memory(self, names: tuple[str, ...]) -> set[int | str]:
         """Slots of buffers; gradients and weights by their names."""

@@ -447,17 +447,13 @@ static uint64_t ticks(void)
 #endif
 }
 
-/* The rows of a thread: whole branches of the prefix tree; and its (token, position) rows. */
-static span rows_of(const eegen *s, int64_t thread)
+/* What is a thread's, by where each one's first is: rows (whole branches of the prefix tree), pair rows, positions. */
+static span own(const eegen *s, int64_t at_first, int64_t thread)
 {
-    const int64_t *first = longs_of(s, s->at_first_row) + thread;
+    const int64_t *first = longs_of(s, at_first) + thread;
     return (span){ first[0], first[1] };
 }
-static span pairs_of(const eegen *s, int64_t thread)
-{
-    const int64_t *first = longs_of(s, s->at_first_pair) + thread;
-    return (span){ first[0], first[1] };
-}
+static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_of(s, s->at_levels)[thread] }; }
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
 #define SHARE(n) PART(0, n, 1)
 #define SHARE_OF(who, n) (int64_t)(n) * (who) / threads, (int64_t)(n) * ((who) + 1) / threads
@@ -2453,17 +2449,17 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
 /* Added to the last columns: those that are not real become so small that e^x is 0. */
 static const float no_columns[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, };
 
-/* Rows lo to hi and the positions at them, first to last. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
-KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi, const int64_t positions[2])
+/* Some rows and all positions at them. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
+KERNEL double loss(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
     const int64_t *said = longs_of(s, s->at_said);
     const float inverse = 1.0f / (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = positions[0]; i < positions[1]; i++) total -= logits[said[i]];
-    for (int64_t r = lo; r < hi; r += 32) {
-        const int64_t rows = hi - r < 32 ? hi - r : 32;
+    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[said[i]];
+    for (int64_t r = all.lo; r < all.hi; r += 32) {
+        const int64_t rows = all.hi - r < 32 ? all.hi - r : 32;
         float m[32], z[32], *x = logits + r * 32, *y;
         int64_t q;
         y = x;
@@ -2530,7 +2526,7 @@ KERNEL double loss(const eegen *s, float *logits, int64_t lo, int64_t hi, const 
             }
         }
     }
-    for (int64_t i = positions[0]; i < positions[1]; i++) logits[said[i]] -= inverse;
+    for (int64_t i = positions.lo; i < positions.hi; i++) logits[said[i]] -= inverse;
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
@@ -5219,10 +5215,10 @@ static void share_documents(eegen *s, int64_t n, int64_t threads)
         all += rows[b] = (int32_t)(end - i);
         for (; i < end; i++) seen[place[i] >> 32] = stamp << 32;
     }
-    for (int64_t t = 1, b = 0; t < threads; t++) {
+    for (int64_t t = 1, b = 0, given = 0; t < threads; t++) {
         /* every later thread needs a few rows again, three or so */
-        int64_t left = (all * t + 3 * (threads - t)) / threads, best = -1;
-        for (int64_t i = 0; i < b; i++) left -= rows[i];
+        const int64_t due = (all * t + 3 * (threads - t)) / threads;
+        int64_t left = due - given, best = -1;
         while (b < n && rows[b] <= left) left -= rows[b++];
         /* and one more, if a later one has just about the rows that are missing */
         for (int64_t i = b, least = left; i < n; i++) {
@@ -5233,7 +5229,9 @@ static void share_documents(eegen *s, int64_t n, int64_t threads)
             const int32_t document = chosen[best], its = rows[best];
             chosen[best] = chosen[b]; rows[best] = rows[b];
             chosen[b] = document; rows[b++] = its;
+            left -= its;
         }
+        given = due - left;
         first[t] = b;
     }
 }
@@ -5382,9 +5380,9 @@ static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span 
 /* Mean loss of the batch; its logits become their gradient. */
 static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
-    const span my_rows = rows_of(s, thread);
+    const span my_rows = own(s, s->at_first_row, thread);
     double total = 0.0;
-    s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows.lo, my_rows.hi, longs_of(s, s->at_first_position) + thread);
+    s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
     if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
@@ -5393,12 +5391,12 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 /* The gradient of every parameter; with `how`, those that one product makes are used up at once to update the weights. */
 static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
 {
-    const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = { 0, longs_of(s, s->at_levels)[thread] };
-    const span my_pairs = pairs_of(s, thread), my_rows = rows_of(s, thread);
+    const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = levels_of(s, thread);
+    const span my_pairs = own(s, s->at_first_pair, thread), my_rows = own(s, s->at_first_row, thread);
     (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
     int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
     for (int64_t t = 0; t < threads; t++)
-        if (rows_of(s, t).lo == rows_of(s, t).hi) turns = 1;
+        if (own(s, s->at_first_row, t).lo == own(s, s->at_first_row, t).hi) turns = 1;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -5720,7 +5718,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         if (threads > 1) wait_for_all(s);
         const uint64_t t1 = ticks();
         if (thread == 0) look_ahead(s, 0);
-        forward(s, thread, pairs_of(s, thread), rows_of(s, thread), (span){ 0, longs_of(s, s->at_levels)[thread] });
+        forward(s, thread, own(s, s->at_first_pair, thread), own(s, s->at_first_row, thread), levels_of(s, thread));
         const float loss = (float)batch_loss(s, thread, threads);
         if (thread == 0) floats_of(s, s->at_losses)[i] = loss;
         if (!(loss < 1e30f)) break;
@@ -5728,8 +5726,8 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         const uint64_t t2 = ticks();
         if (thread == 0) look_ahead(s, 1);
         backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
-        if (threads > 1) wait_for_all(s);
         if (threads > 1) {
+            wait_for_all(s);
             add_sums(s, thread, threads);
             wait_for_all(s);
         }
@@ -5755,7 +5753,7 @@ EXPORT double eegen_loss(void *arena, int64_t n)
     eegen *s = arena;
     write_twins(s, 0, 1);
     find_rows(s, n, 1);
-    forward(s, 0, pairs_of(s, 0), rows_of(s, 0), (span){ 0, longs_of(s, s->at_levels)[0] });
+    forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
     return batch_loss(s, 0, 1) * (double)s->count;
 }
 
