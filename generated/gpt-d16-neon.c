@@ -10559,7 +10559,6 @@ static void write_twins(eegen *s, int64_t thread, int64_t threads)
 {
     const float *w = weights_of(s);
     float *twin = twins_of(s);
-    (void)w; (void)twin; (void)thread; (void)threads;
     turn(w + W_layers_0_wqkv, twin + T_layers_0_wqkv, 48, 48, 16, PART(0, 16, 4));
     turn(w + W_layers_0_wo, twin + T_layers_0_wo, 16, 16, 16, PART(0, 16, 4));
     turn(w + W_layers_0_w1, twin + T_layers_0_w1, 64, 64, 16, PART(0, 16, 4));

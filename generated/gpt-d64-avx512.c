@@ -123,13 +123,22 @@ static inline vf v_ratio(vf a, vf q, vf eps)
     return _mm512_mul_ps(a, _mm512_mul_ps(y, _mm512_fnmadd_ps(d, y, _mm512_set1_ps(2.0f))));
 }
 
+/* Four vectors turned round, 128 bits by 128 bits: x[i] gets the numbers i of each. */
+static inline void v_columns(vf x[4])
+{
+    const __m512d ab = _mm512_castps_pd(_mm512_unpacklo_ps(x[0], x[1])), cd = _mm512_castps_pd(_mm512_unpacklo_ps(x[2], x[3]));
+    const __m512d AB = _mm512_castps_pd(_mm512_unpackhi_ps(x[0], x[1])), CD = _mm512_castps_pd(_mm512_unpackhi_ps(x[2], x[3]));
+    x[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+    x[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+    x[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(AB, CD));
+    x[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(AB, CD));
+}
+
 /* Columns: the four numbers that a, b, c and d hold in lane i go to p + i ld. */
 static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
 {
-    const __m512d ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b)), cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
-    const __m512d AB = _mm512_castps_pd(_mm512_unpackhi_ps(a, b)), CD = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
-    const vf column[4] = { _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
-                           _mm512_castpd_ps(_mm512_unpacklo_pd(AB, CD)), _mm512_castpd_ps(_mm512_unpackhi_pd(AB, CD)) };
+    vf column[4] = { a, b, c, d };
+    v_columns(column);
     for (int i = 0; i < 4; i++) {
         _mm_storeu_ps(p + i * ld, _mm512_castps512_ps128(column[i]));
         _mm_storeu_ps(p + (4 + i) * ld, _mm512_extractf32x4_ps(column[i], 1));
@@ -138,24 +147,23 @@ static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
     }
 }
 
+/* 128 bits of every fourth row from p on. */
+static inline vf v_rows(const float *p, int64_t ld)
+{
+    vf x = _mm512_castps128_ps512(_mm_loadu_ps(p));
+    x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 4 * ld), 1);
+    x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 8 * ld), 2);
+    return _mm512_insertf32x4(x, _mm_loadu_ps(p + 12 * ld), 3);
+}
+
 /* A block of 16 rows of 16 numbers turned round: four rows to a vector by 128 bits from memory, then columns inside those. */
 static inline void v_turn(float *to, int64_t to_ld, const float *from, int64_t ld)
 {
     for (int c = 0; c < 16; c += 4) {
-        vf row[4];
-        for (int i = 0; i < 4; i++) {
-            const float *p = from + i * ld + c;
-            vf x = _mm512_castps128_ps512(_mm_loadu_ps(p));
-            x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 4 * ld), 1);
-            x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 8 * ld), 2);
-            row[i] = _mm512_insertf32x4(x, _mm_loadu_ps(p + 12 * ld), 3);
-        }
-        const __m512d ab = _mm512_castps_pd(_mm512_unpacklo_ps(row[0], row[1])), cd = _mm512_castps_pd(_mm512_unpacklo_ps(row[2], row[3]));
-        const __m512d AB = _mm512_castps_pd(_mm512_unpackhi_ps(row[0], row[1])), CD = _mm512_castps_pd(_mm512_unpackhi_ps(row[2], row[3]));
-        v_store(to + c * to_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)));
-        v_store(to + (c + 1) * to_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
-        v_store(to + (c + 2) * to_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(AB, CD)));
-        v_store(to + (c + 3) * to_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(AB, CD)));
+        vf x[4];
+        for (int i = 0; i < 4; i++) x[i] = v_rows(from + i * ld + c, ld);
+        v_columns(x);
+        for (int i = 0; i < 4; i++) v_store(to + (c + i) * to_ld, x[i]);
     }
 }
 
@@ -165,16 +173,9 @@ static inline void v_turn_pairs(float *to, int64_t to_ld, const float *from, int
 {
     for (int c = 0; c < 16; c += 4)
         for (int h = 0; h < 2; h++) {
-            __m512d row[2];
-            for (int i = 0; i < 2; i++) {
-                const float *p = from + (2 * h + i) * ld + c;
-                vf x = _mm512_castps128_ps512(_mm_loadu_ps(p));
-                x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 4 * ld), 1);
-                x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 8 * ld), 2);
-                row[i] = _mm512_castps_pd(_mm512_insertf32x4(x, _mm_loadu_ps(p + 12 * ld), 3));
-            }
-            v_store(to + (c + h) * to_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(row[0], row[1])));
-            v_store(to + (c + 2 + h) * to_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(row[0], row[1])));
+            const __m512d a = _mm512_castps_pd(v_rows(from + 2 * h * ld + c, ld)), b = _mm512_castps_pd(v_rows(from + (2 * h + 1) * ld + c, ld));
+            v_store(to + (c + h) * to_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)));
+            v_store(to + (c + 2 + h) * to_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
         }
 }
 static inline vf v_set2(const float *p) { return _mm512_castsi512_ps(_mm512_broadcastq_epi64(_mm_loadu_si64(p))); }
@@ -5480,14 +5481,6 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
             thread ? sums + 1024 : gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
-/* The other copy of every matrix that has one, as a host may have changed the weights. */
-static void write_twins(eegen *s, int64_t thread, int64_t threads)
-{
-    const float *w = weights_of(s);
-    float *twin = twins_of(s);
-    (void)w; (void)twin; (void)thread; (void)threads;
-}
-
 /* What the other threads have added up, to the gradients; their sums are cleared for the next step. */
 static void add_sums(eegen *s, int64_t thread, int64_t threads)
 {
@@ -5545,11 +5538,6 @@ static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
     const int clips = s->clip > 0.0;
     const float scale = clips ? clipping(s, thread, threads) : 1.0f;
     update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
-    if (clips) {
-        if (threads > 1) wait_for_all(s);
-        write_twins(s, thread, threads);
-        return;
-    }
 }
 
 /* ==== 28 interface ================================================================================================= */
@@ -5711,7 +5699,6 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     const float *lr = floats_of(s, s->at_lr);
     const uint64_t numbers = flush_tiny_numbers();
     int64_t i = 0;
-    write_twins(s, thread, threads);
     for (; i < count; i++) {
         const uint64_t t0 = ticks();
         if (thread == 0) next_batch(s);
@@ -5751,7 +5738,6 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
 EXPORT double eegen_loss(void *arena, int64_t n)
 {
     eegen *s = arena;
-    write_twins(s, 0, 1);
     find_rows(s, n, 1);
     forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
     return batch_loss(s, 0, 1) * (double)s->count;
@@ -5793,7 +5779,6 @@ EXPORT void eegen_sample(void *arena, int64_t n)
     const int64_t keys = s->keys;
     int32_t rows = 0;
     s->keys = keys_for(BLOCK);
-    write_twins(s, 0, 1);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
         const int32_t lo = rows;

@@ -5656,7 +5656,6 @@ static void write_twins(eegen *s, int64_t thread, int64_t threads)
 {
     const float *w = weights_of(s);
     float *twin = twins_of(s);
-    (void)w; (void)twin; (void)thread; (void)threads;
     turn(w + W_layers_0_wqkv, twin + T_layers_0_wqkv, 192, 192, 64, PART(0, 64, 4));
     turn(w + W_layers_0_wo, twin + T_layers_0_wo, 64, 64, 64, PART(0, 64, 4));
     turn(w + W_layers_0_w1, twin + T_layers_0_w1, 256, 272, 64, PART(0, 64, 4));
