@@ -17,13 +17,13 @@ __version__ = "0.1.0"
 __all__ = ["Model", "Run", "load"]
 
 if TYPE_CHECKING:
-    from eegen.api import Model, Run, load
+    from eegen.model import Model, Run, load
 
 
 def __getattr__(name: str) -> Any:
     """The names above, once they are asked for: importing eegen for its command line stays quick."""
     if name in __all__:
-        from eegen import api
+        from eegen import model as api
 
         return getattr(api, name)
     raise AttributeError(f"module 'eegen' has no attribute {name!r}")

@@ -8,8 +8,8 @@ from typing import Any
 import machines
 import pytest
 
-from eegen.data import load_documents, vocabulary
-from eegen.runtime import Session
+from eegen.run.data import load_documents, vocabulary
+from eegen.run.session import Session
 
 
 @pytest.fixture(scope="session")

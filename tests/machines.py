@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from eegen.compile import compile_model
-from eegen.config import ModelConfig
-from eegen.data import build_dataset, vocabulary
-from eegen.emulate import EmulatedEngine
-from eegen.runtime import Engine, Library, Session
+from eegen.models.config import ModelConfig
+from eegen.run.compiled import compile_model
+from eegen.run.data import build_dataset, vocabulary
+from eegen.run.emulated import EmulatedEngine
+from eegen.run.session import Engine, Library, Session
 from eegen.targets import TARGETS, runs_here
-from eegen.toolchain import emulator, find_qemu
+from eegen.toolchain.compilation import emulator, find_qemu
 
 
 @dataclass(frozen=True)

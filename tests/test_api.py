@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import eegen
-from eegen.data import split
 from eegen.errors import EegenError
-from eegen.reference import Oracle, batch_rows
+from eegen.language.oracle import Oracle, batch_rows
+from eegen.run.data import split
 
 NAMES = ["anna", "bob", "carla", "dan", "eve", "anna", "frida"]
 

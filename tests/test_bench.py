@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegen.bench import Result, Timed, bench, call_flops, rows_of, show
-from eegen.compile import compile_model
-from eegen.config import model_config
-from eegen.data import build_dataset
 from eegen.errors import EegenError
-from eegen.peers import batches, padded
-from eegen.plan import make_plan
-from eegen.trainer import PARTS, TrainOptions
+from eegen.measure.bench import Result, Timed, bench, call_flops, rows_of, show
+from eegen.measure.peers import batches, padded
+from eegen.models.config import model_config
+from eegen.plan.planner import make_plan
+from eegen.run.compiled import compile_model
+from eegen.run.data import build_dataset
+from eegen.train.loop import PARTS, TrainOptions
 
 QUICK = TrainOptions(time=0.05, lr=0.003)
 
@@ -145,7 +145,7 @@ def test_a_model_without_steps_is_refused(names: list[str], letters: str) -> Non
 
 def test_roofline(result: Result, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from eegen.charts import roofline
+    from eegen.measure.charts import roofline
 
     roofline(result, tmp_path / "roof.svg")
     assert "<svg" in (tmp_path / "roof.svg").read_text(encoding="utf-8")

@@ -16,8 +16,8 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from eegen.checkpoint import Checkpoint, check_destination, check_shapes, load, replace_file, save
 from eegen.errors import EegenError, EegenFailure
+from eegen.run.checkpoint import Checkpoint, check_destination, check_shapes, load, replace_file, save
 
 TENSORS = {"tok_emb": np.arange(12, dtype=np.float32).reshape(4, 3), "layers.0.wq": np.full((3, 3), 0.1, np.float32)}
 OPTIMIZER = {f"{slot}.{name}": np.full_like(array, 0.5) for slot in "mv" for name, array in TENSORS.items()}

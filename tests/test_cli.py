@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 from machines import missing
 
-from eegen import __version__, checkpoint, cli
+from eegen import __version__
+from eegen.commands import cli
+from eegen.run import checkpoint
 from eegen.targets import TARGETS, best_target, runs_here
-from eegen.toolchain import find_qemu
+from eegen.toolchain.compilation import find_qemu
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from eegen.cli import main; main()"]
@@ -327,7 +329,7 @@ def test_a_loss_that_is_no_number_says_the_step(run: Run) -> None:
 
 
 def test_more_memory_than_there_is_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eegen.runtime.free_memory", lambda: 1 << 20)
+    monkeypatch.setattr("eegen.run.session.free_memory", lambda: 1 << 20)
     answer = run("train", "--steps", 1, "--batch", 4096)
     assert answer.code == 2
     assert re.search(r"need \d+.\d GiB of memory and 0.0 GiB are free: choose a smaller", answer.err)

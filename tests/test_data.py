@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eegen.data import MAX_VOCABULARY, Dataset, build_dataset, load_documents, split, vocabulary
 from eegen.errors import EegenError
+from eegen.run.data import MAX_VOCABULARY, Dataset, build_dataset, load_documents, split, vocabulary
 
 text = st.text(st.sampled_from("abcé字🙂"), max_size=9)
 several = st.lists(text, min_size=1, max_size=12)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eegen import doctor
-from eegen.doctor import Action, Finding
 from eegen.targets import TARGETS
+from eegen.toolchain import doctor
+from eegen.toolchain.doctor import Action, Finding
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("EEGEN_CC", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr("eegen.compilers.zig_wheel", lambda: None)
+    monkeypatch.setattr("eegen.toolchain.compiler.zig_wheel", lambda: None)
     monkeypatch.setattr(doctor, "zig_wheel", lambda: None)
     monkeypatch.setattr(doctor, "cpu_machine", lambda: "x86_64")
     monkeypatch.setattr(

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from eegen.compile import library_source, program_source
-from eegen.config import BuildConfig, ModelConfig
-from eegen.plan import make_plan
-from eegen.samples import SAMPLES, source
+from eegen.emit.samples import SAMPLES, source
+from eegen.models.config import ModelConfig
+from eegen.plan.build_config import BuildConfig
+from eegen.plan.planner import make_plan
+from eegen.run.compiled import library_source, program_source
 from eegen.targets import TARGETS
 
 GENERATED = Path(__file__).resolve().parent.parent / "generated"
@@ -21,7 +22,7 @@ FREESTANDING = {"arm_neon.h", "arm_sme.h", "immintrin.h", "stdint.h", "stddef.h"
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 def test_the_file_in_git_is_what_is_generated(sample: BuildConfig) -> None:
     kept = (GENERATED / f"{sample.name}.c").read_text(encoding="utf-8")
-    assert kept == source(sample), "templates have changed: `python -m eegen.samples` writes generated/ anew"
+    assert kept == source(sample), "templates have changed: `python -m eegen.emit.samples` writes generated/ anew"
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from eegen import api, ladder
+from eegen import model as api
 from eegen.errors import EegenError
-from eegen.ladder import Ladder, Result, Step
+from eegen.measure import ladder
+from eegen.measure.ladder import Ladder, Result, Step
 
 REACHED = {  # on the bundled names, seed 42
     "bigram by counts": 2.465,
@@ -37,7 +38,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
     """Four hundred names, some of them twice."""
-    from eegen.data import load_documents
+    from eegen.run.data import load_documents
 
     names = load_documents()[:400]
     return names + names[:50]

@@ -10,13 +10,14 @@ import pytest
 from machines import ARM, NATIVE, Machine, parameters
 from test_targets import LETTERS, NAMES, Case, check_adam, check_gradients, draws, worst
 
-from eegen.api import Model
-from eegen.config import MODEL_OPTIONS, BuildConfig, ModelConfig, model_config
 from eegen.errors import EegenError
+from eegen.language.oracle import batch_rows
+from eegen.model import Model
 from eegen.models import FITS, MODELS
-from eegen.plan import make_plan
-from eegen.reference import batch_rows
-from eegen.runtime import Session
+from eegen.models.config import MODEL_OPTIONS, ModelConfig, model_config
+from eegen.plan.build_config import BuildConfig
+from eegen.plan.planner import make_plan
+from eegen.run.session import Session
 
 Open = Callable[..., Session]
 

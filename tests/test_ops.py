@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eegen.config import ModelConfig, default_config
-from eegen.graph import Graph, Value
+from eegen.language.graph import Graph, Value
+from eegen.language.ops import OPS, top
+from eegen.language.oracle import Oracle, batch_rows
 from eegen.models import MODELS
-from eegen.ops import OPS, top
-from eegen.reference import Oracle, batch_rows
+from eegen.models.config import ModelConfig, default_config
 
 VOCAB, BLOCK = 5, 6
 ROWS = batch_rows([[0, 1, 2, 3], [0, 1, 1], [0, 1], [2], [2, 1, 0, 3, 3, 1]], VOCAB - 1, BLOCK)

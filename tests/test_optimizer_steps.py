@@ -12,13 +12,14 @@ import pytest
 from machines import ARM, NATIVE, Machine, parameters
 from test_targets import NAMES, Case, check_gradients, oracle_of
 
-from eegen.api import Model, load
-from eegen.config import BuildConfig, ModelConfig, model_config
 from eegen.errors import EegenError
-from eegen.optimizers import NUMBERS, OPTIMIZERS, How, advance, hidden_matrices, orthogonal
-from eegen.plan import make_plan
-from eegen.reference import batch_rows
-from eegen.runtime import Session
+from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, hidden_matrices, orthogonal
+from eegen.language.oracle import batch_rows
+from eegen.model import Model, load
+from eegen.models.config import ModelConfig, model_config
+from eegen.plan.build_config import BuildConfig
+from eegen.plan.planner import make_plan
+from eegen.run.session import Session
 
 Open = Callable[..., Session]
 

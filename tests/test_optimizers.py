@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eegen import config
-from eegen.config import ModelConfig
+from eegen.language.optimizers import OPTIMIZERS, How, advance, clipped, first_slots, hidden_matrices, orthogonal
 from eegen.models import build_graph
-from eegen.optimizers import OPTIMIZERS, How, advance, clipped, first_slots, hidden_matrices, orthogonal
+from eegen.models.config import ModelConfig
 
 RANDOM = np.random.default_rng(11)
 WEIGHTS = {"a": RANDOM.normal(size=(3, 5)), "b": RANDOM.normal(size=4)}
@@ -29,9 +28,9 @@ def run(name: str, steps: list[dict[str, Any]], hidden: Collection[str] = (), **
     return weights
 
 
-def test_the_command_line_knows_the_same_optimizers() -> None:
-    assert set(OPTIMIZERS) == set(config.OPTIMIZERS)
-    assert (How(1, 0).beta1, How(1, 0).beta2, How(1, 0).eps) == tuple(config.ADAM[k] for k in ("beta1", "beta2", "eps"))
+def test_the_optimizers_and_the_constants_of_adam_are_the_published_ones() -> None:
+    assert set(OPTIMIZERS) == {"adam", "adamw", "sgd", "lion", "muon"}
+    assert (How(1, 0).beta1, How(1, 0).beta2, How(1, 0).eps) == (0.85, 0.99, 1e-8)
 
 
 def test_the_first_step_of_adam_is_the_learning_rate() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import eegen
-from eegen.cli import checked_options
-from eegen.config import model_config
+from eegen.commands.cli import checked_options
+from eegen.commands.options import TRAIN
 from eegen.errors import EegenError
-from eegen.options import TRAIN
-from eegen.recipes import NAMES, Recipe, as_toml, choose, load_recipe, settings
+from eegen.models.config import model_config
+from eegen.train.recipes import NAMES, Recipe, as_toml, choose, load_recipe, settings
 
 
 def chosen(name: str | None, model: dict[str, Any] | None = None, started: bool = False, **train: Any) -> str | None:

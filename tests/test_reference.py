@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from machines import ARM, NATIVE, Machine, parameters
 
-from eegen.config import ModelConfig
-from eegen.runtime import Session
+from eegen.models.config import ModelConfig
+from eegen.run.session import Session
 
 STEPS, SHOWN, LR = 1000, 100, 0.01
 

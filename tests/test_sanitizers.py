@@ -12,16 +12,16 @@ import pytest
 from machines import NATIVE, Machine, missing
 from test_targets import CASES, LETTERS, MANY, Case
 
-from eegen.compile import placeholder_vocabulary, program_source
-from eegen.config import BuildConfig
-from eegen.data import build_dataset
-from eegen.emulate import EmulatedEngine
 from eegen.errors import EegenError
-from eegen.plan import make_plan
+from eegen.plan.build_config import BuildConfig
+from eegen.plan.planner import make_plan
 from eegen.resources import resource
-from eegen.runtime import Session
+from eegen.run.compiled import placeholder_vocabulary, program_source
+from eegen.run.data import build_dataset
+from eegen.run.emulated import EmulatedEngine
+from eegen.run.session import Session
 from eegen.targets import TARGETS
-from eegen.toolchain import build, find_compiler
+from eegen.toolchain.compilation import build, find_compiler
 
 FLAGS = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 

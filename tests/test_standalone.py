@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from machines import Machine, missing
 
-from eegen.compile import compile_model
-from eegen.config import ModelConfig
-from eegen.data import build_dataset, vocabulary
-from eegen.emulate import EmulatedEngine
 from eegen.errors import EegenError, EegenFailure
+from eegen.models.config import ModelConfig
 from eegen.resources import resource
-from eegen.runtime import Session
+from eegen.run.compiled import compile_model
+from eegen.run.data import build_dataset, vocabulary
+from eegen.run.emulated import EmulatedEngine
+from eegen.run.session import Session
 from eegen.targets import TARGETS
-from eegen.toolchain import emulator, find_compiler
+from eegen.toolchain.compilation import emulator, find_compiler
 
 CONFIG = ModelConfig(d_model=16)
 STEPS = 40

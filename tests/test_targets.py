@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from machines import ARM, NATIVE, Machine, logits_of, parameters
 
-from eegen.config import ModelConfig
-from eegen.data import load_documents
-from eegen.optimizers import How, adam
-from eegen.reference import Oracle, batch_rows
-from eegen.runtime import Session, sample_streams
+from eegen.language.optimizers import How, adam
+from eegen.language.oracle import Oracle, batch_rows
+from eegen.models.config import ModelConfig
+from eegen.run.data import load_documents
+from eegen.run.session import Session, sample_streams
 
 Open = Callable[..., Session]
 

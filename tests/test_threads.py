@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from machines import Machine
 
-from eegen.config import model_config
-from eegen.runtime import Session
+from eegen.models.config import model_config
+from eegen.run.session import Session
 
 MODELS = [
     pytest.param({}, id="gpt"),

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from machines import missing
 
-from eegen import cache, toolchain
-from eegen.compilers import Compiler, find_compiler, too_old, zig_wheel
 from eegen.errors import EegenError, EegenFailure
 from eegen.targets import TARGETS, runs_here
+from eegen.toolchain import cache
+from eegen.toolchain import compilation as toolchain
+from eegen.toolchain.compiler import Compiler, find_compiler, too_old, zig_wheel
 
 ADD = '__attribute__((visibility("default"))) float add(float a, float b) { return a + b; }\n'
 INTRINSICS = {
@@ -64,7 +65,7 @@ def only_on_path(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """PATH with `folder` and the shell's own tools, but none of this machine's compilers, and no wheel."""
     folder.mkdir(exist_ok=True)
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr("eegen.compilers.zig_wheel", lambda: None)
+    monkeypatch.setattr("eegen.toolchain.compiler.zig_wheel", lambda: None)
 
 
 def test_newest_numbered_clang_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

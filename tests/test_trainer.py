@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import eegen
-from eegen import checkpoint, trainer
 from eegen.errors import EegenError
-from eegen.optimizers import OPTIMIZERS
-from eegen.schedules import SCHEDULES, rates
-from eegen.trainer import Chunk, TrainOptions, train_options
+from eegen.language.optimizers import OPTIMIZERS
+from eegen.run import checkpoint
+from eegen.train import loop as trainer
+from eegen.train.loop import Chunk, TrainOptions, train_options
+from eegen.train.schedules import SCHEDULES, rates
 
 FIXTURE = Path(__file__).parent / "fixtures" / "microgpt_d16.json"
 
@@ -212,7 +213,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_long_run_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eegen.saving.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("eegen.train.saving.SAVE_EVERY", 0.0)
     seen: list[int] = []
 
     def look(chunk: Chunk) -> None:

@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegen import tuned
-from eegen.compile import compile_model, pick_target
-from eegen.compilers import find_compiler
-from eegen.config import BuildConfig, ModelConfig, model_config
-from eegen.data import build_dataset
 from eegen.errors import EegenError
-from eegen.kernels import Outer, Product
-from eegen.plan import make_plan
-from eegen.runtime import Library, Session
+from eegen.measure.tune import show, tune
+from eegen.models.config import ModelConfig, model_config
+from eegen.plan.build_config import BuildConfig
+from eegen.plan.kernels import Outer, Product
+from eegen.plan.planner import make_plan
+from eegen.run.compiled import compile_model, pick_target
+from eegen.run.data import build_dataset
+from eegen.run.session import Library, Session
 from eegen.targets import TARGETS, best_target
-from eegen.trainer import TrainOptions
-from eegen.tune import show, tune
+from eegen.toolchain import measured_tiles as tuned
+from eegen.toolchain.compiler import find_compiler
+from eegen.train.loop import TrainOptions
 
 TILED = [name for name, target in TARGETS.items() if not target.svl_bits]
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from eegen.config import ModelConfig
-from eegen.data import Dataset
-from eegen.graph import Graph, Value
+from eegen.language.graph import Graph, Value
 from eegen.models.bigram import bigram, count_bigrams
+from eegen.models.config import ModelConfig
 from eegen.models.gpt import gpt
 from eegen.models.mlp import mlp
 from eegen.models.rnn import rnn
 from eegen.models.rnn_sparse import rnn_sparse
+from eegen.run.data import Dataset
 
 MODELS: dict[str, Callable[[Graph, ModelConfig], Value]] = {
     "gpt": gpt,

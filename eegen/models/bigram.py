@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from eegen.config import ModelConfig
-from eegen.data import Dataset
-from eegen.graph import Graph, Value
+from eegen.language.graph import Graph, Value
+from eegen.models.config import ModelConfig
+from eegen.run.data import Dataset
 
 
 def bigram(g: Graph, c: ModelConfig) -> Value:

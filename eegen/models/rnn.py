@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eegen.config import ModelConfig
-from eegen.graph import Graph, Value
+from eegen.language.graph import Graph, Value
+from eegen.models.config import ModelConfig
 
 
 def rnn(g: Graph, c: ModelConfig) -> Value:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from . import avx2, avx512, neon, scalar, sme2
-from .base import Panel, Target, Tile
+from eegen.targets import avx2, avx512, neon, scalar, sme2
+from eegen.targets.base import Panel, Target, Tile
 
 __all__ = [
     "TARGETS",

@@ -1,6 +1,6 @@
 """x86-64 with AVX2 and FMA: 16 registers of 8 floats."""
 
-from .base import Target
+from eegen.targets.base import Target
 
 TARGET = Target(
     name="avx2",

@@ -1,6 +1,6 @@
 """x86-64 with AVX-512: 32 registers of 16 floats."""
 
-from .base import Target
+from eegen.targets.base import Target
 
 TARGET = Target(
     name="avx512",

@@ -1,6 +1,6 @@
 """64-bit Arm: 32 registers of 4 floats, FMAs by lane, loads in pairs."""
 
-from .base import Target
+from eegen.targets.base import Target
 
 TARGET = Target(
     name="neon",

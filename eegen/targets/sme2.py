@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .base import Panel, Target, Tile
+from eegen.targets.base import Panel, Target, Tile
 
 
 @dataclass(frozen=True)

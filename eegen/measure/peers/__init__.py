@@ -1,0 +1,87 @@
+"""The same training step in other frameworks, to be timed beside eegen's.
+
+A peer runs a model's graph over a padded batch [documents][positions], each op by what its framework has for it, with
+the loss masked: the usual way to write these models there. Weights, batches and optimizer are eegen's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegen.errors import EegenError
+from eegen.models.config import ModelConfig
+from eegen.run.data import Dataset
+from eegen.train.loop import TrainOptions
+
+MODULES = {"torch": "eegen.measure.peers.pytorch", "jax": "eegen.measure.peers.jax_scan"}
+IGNORED = -1  # target of a position that is padding
+
+
+class Peer(Protocol):
+    """A training run elsewhere."""
+
+    unit: int  # steps are done by that many
+
+    def run(self, units: int) -> list[float]:
+        """Do some steps; their losses."""
+
+
+def find(name: str) -> None:
+    """Refuse, in one line, a framework that is unknown or not installed."""
+    if name not in MODULES:
+        raise EegenError(f"--against is '{name}'; it must be {' or '.join(MODULES)}")
+    if importlib.util.find_spec(name) is None:
+        raise EegenError(f"--against {name}: {name} is not installed here; try `pip install {name}`")
+
+
+def load(
+    name: str,
+    config: ModelConfig,
+    data: Dataset,
+    options: TrainOptions,
+    weights: dict[str, NDArray[np.float32]],
+    state: int,
+) -> Peer:
+    """The model in the framework `name`, from these first weights and the random stream after them."""
+    find(name)
+    peer: Peer = importlib.import_module(MODULES[name]).Peer(
+        config, data, options, weights, batches(data, options, state)
+    )
+    return peer
+
+
+def padded(data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What every document reads and should say, [documents][longest]; past its end the boundary and `IGNORED`."""
+    counts = np.diff(data.starts)
+    inside = np.arange(data.longest) < counts[:, None]
+    reads = np.full(inside.shape, data.vocab_size - 1, np.int64)
+    says = np.full(inside.shape, IGNORED, np.int64)
+    reads[inside], says[inside] = data.token, data.target
+    return reads, says
+
+
+def batches(data: Dataset, options: TrainOptions, state: int) -> Iterator[list[int]]:
+    """The documents of each step, as eegen draws them from its random stream."""
+    many, cursor, mask = len(data.documents), 0, (1 << 64) - 1
+    while True:
+        chosen = []
+        for _ in range(options.batch):
+            if options.order == "random":
+                state ^= state << 13 & mask
+                state ^= state >> 7
+                state ^= state << 17 & mask
+                chosen.append(state % many)
+            else:
+                chosen.append(cursor)
+                cursor = (cursor + 1) % many
+        yield chosen
+
+
+def missing(framework: str, op: str) -> EegenError:
+    return EegenError(f"--against {framework}: this model's {op} is not written for {framework}")

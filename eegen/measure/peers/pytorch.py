@@ -1,0 +1,131 @@
+"""A model in PyTorch, run eagerly: one call of PyTorch an op, autograd, its Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from eegen.language.graph import Value
+from eegen.language.ops import EPS
+from eegen.language.optimizers import How
+from eegen.measure.peers import IGNORED, missing, padded
+from eegen.models import build_graph
+from eegen.models.config import ModelConfig
+from eegen.run.data import Dataset
+from eegen.train.loop import TrainOptions
+
+Tensor = Any
+
+
+def rms(tokens: Tensor, x: Tensor) -> Tensor:
+    return functional.rms_norm(x, x.shape[-1:], eps=EPS)
+
+
+def lookup(tokens: Tensor, table: Tensor, by: str) -> Tensor:
+    return functional.embedding(tokens, table) if by == "token" else table[: tokens.shape[1]]
+
+
+def attention(tokens: Tensor, qkv: Tensor, heads: int) -> Tensor:
+    n, t, width = qkv.shape
+    q, k, v = qkv.view(n, t, 3, heads, width // 3 // heads).permute(2, 0, 3, 1, 4)
+    out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return out.transpose(1, 2).reshape(n, t, width // 3)
+
+
+def context(tokens: Tensor, table: Tensor, length: int) -> Tensor:
+    before = functional.pad(tokens, (length - 1, 0), value=len(table) - 1)
+    return functional.embedding(before.unfold(1, length, 1), table).flatten(2)
+
+
+def recurrence(tokens: Tensor, u: Tensor, m: Tensor) -> Tensor:
+    h, states = torch.zeros_like(u[:, 0]), []
+    for t in range(u.shape[1]):
+        h = torch.relu(u[:, t] + functional.linear(h, m))
+        states.append(h)
+    return torch.stack(states, 1)
+
+
+def sparse_recurrence(tokens: Tensor, u: Tensor, m: Tensor, top_k: int) -> Tensor:
+    h, states = torch.zeros_like(u[:, 0]), []
+    for t in range(u.shape[1]):
+        largest, at = h.topk(top_k)
+        carried = torch.zeros_like(h).scatter(1, at, largest)
+        h = torch.relu(u[:, t] + h + functional.linear(carried, m))
+        states.append(h)
+    return torch.stack(states, 1)
+
+
+# What each op of a graph is here: the tokens [documents][positions] and its operands, [documents][positions][width].
+OPS: dict[str, Callable[..., Tensor]] = {
+    "add": lambda tokens, a, b: a + b,
+    "bias": lambda tokens, x, b: x + b,
+    "gain": lambda tokens, x, w: x * w,
+    "relu": lambda tokens, x: torch.relu(x),
+    "relu2": lambda tokens, x: torch.relu(x).square(),
+    "tanh": lambda tokens, x: torch.tanh(x),
+    "spread": lambda tokens, x: x,
+    "linear": lambda tokens, x, w: functional.linear(x, w),
+    "rms": rms,
+    "lookup": lookup,
+    "attention": attention,
+    "context": context,
+    "recurrence": recurrence,
+    "sparse_recurrence": sparse_recurrence,
+}
+
+
+class Peer:
+    """Eager training steps of one model."""
+
+    unit = 1
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        data: Dataset,
+        options: TrainOptions,
+        weights: dict[str, NDArray[np.float32]],
+        batches: Iterator[list[int]],
+    ) -> None:
+        torch.set_num_threads(options.threads)
+        graph, self.logits = build_graph(config)
+        self.values = graph.values
+        for value in self.values:
+            if value.op != "parameter" and value.op not in OPS:
+                raise missing("torch", value.op)
+        self.parameters: dict[Value, Tensor] = {
+            p: torch.tensor(np.concatenate([weights[part.name] for part in p.attrs["parts"]]), requires_grad=True)
+            for p in graph.parameters
+        }
+        betas = (options.beta1, options.beta2)
+        self.adam = torch.optim.Adam(self.parameters.values(), options.lr, betas, How.eps, fused=True)
+        self.reads, self.says = (torch.from_numpy(x) for x in padded(data))
+        self.lengths = np.diff(data.starts)
+        self.batches = batches
+
+    def run(self, units: int) -> list[float]:
+        losses = []
+        for documents in islice(self.batches, units):
+            longest = int(self.lengths[documents].max())
+            tokens, targets = self.reads[documents, :longest], self.says[documents, :longest]
+            loss = self.loss(tokens, targets)
+            self.adam.zero_grad()
+            loss.backward()
+            self.adam.step()
+            losses.append(loss.detach())
+        return list(torch.stack(losses).tolist())
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        known = dict(self.parameters)
+        for value in self.values:
+            if value not in known:
+                known[value] = OPS[value.op](tokens, *(known[v] for v in value.inputs), **value.attrs)
+        logits = known[self.logits]
+        logits = logits.expand(*tokens.shape, logits.shape[-1]).flatten(0, 1)
+        return functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED)
