@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 from eegen.errors import EegenError
-from eegen.measure.bench import Result, Timed, bench, call_flops, rows_of, show
+from eegen.measure.bench import Result, bench, show
+from eegen.measure.kernel_times import call_flops, rows_of
 from eegen.measure.peers import batches, padded
+from eegen.measure.stopwatch import Stopwatch, Window
 from eegen.models.config import model_config
 from eegen.plan.planner import make_plan
 from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
-from eegen.train.loop import PARTS, TrainOptions
+from eegen.run.header import PHASES
+from eegen.train.loop import TrainOptions
 
 QUICK = TrainOptions(time=0.05, lr=0.003)
 
@@ -31,7 +34,7 @@ def result(names: list[str], letters: str) -> Result:
 def test_times_are_those_of_steps(result: Result) -> None:
     assert 1 < result.us_per_step_min <= result.us_per_step < 1e6
     assert result.us_middle[0] <= result.us_per_step <= result.us_middle[1]
-    assert list(result.breakdown_us) == list(PARTS)
+    assert list(result.breakdown_us) == list(PHASES)
     assert sum(result.breakdown_us.values()) == pytest.approx(result.us_per_step, rel=0.2)
 
 
@@ -95,11 +98,11 @@ def test_model_flops_are_those_of_the_products_when_no_row_is_shared() -> None:
 
 
 def test_disturbed_windows_are_left_out() -> None:
-    timed = Timed("x", lambda n: None)
-    timed.windows = [(1.0, True)] * 5 + [(9.0, False)] * 5
-    assert timed.seconds.max() == 1.0
-    timed.windows = [(1.0, True)] + [(9.0, False)] * 20
-    assert len(timed.seconds) == 21
+    stopwatch = Stopwatch("x", lambda n: None)
+    stopwatch.windows = [Window(1.0, True)] * 5 + [Window(9.0, False)] * 5
+    assert stopwatch.seconds.max() == 1.0
+    stopwatch.windows = [Window(1.0, True)] + [Window(9.0, False)] * 20
+    assert len(stopwatch.seconds) == 21
 
 
 def test_peers_get_the_batches_that_eegen_draws(names: list[str], letters: str) -> None:

@@ -16,7 +16,8 @@ from eegen.plan.kernels import Outer, Product
 from eegen.plan.planner import make_plan
 from eegen.run.compiled import compile_model, pick_target
 from eegen.run.data import build_dataset
-from eegen.run.session import Library, Session
+from eegen.run.engine import LibraryEngine
+from eegen.run.session import Session
 from eegen.targets import TARGETS, best_target
 from eegen.toolchain import measured_tiles as tuned
 from eegen.toolchain.compiler import find_compiler
@@ -116,7 +117,7 @@ def test_other_tiles_compute_the_same(rows: int, names: list[str], letters: str)
     losses = []
     for chosen in ({}, tiles):
         made = compile_model(config, target.name, tiles=chosen)
-        session = Session(made.plan, Library(made.build.path), data)
+        session = Session(made.plan, LibraryEngine(made.build.path), data)
         session.init()
         losses.append(session.train(np.full(20, 0.003, np.float32)))
         session.engine.close()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from eegen.errors import EegenError, EegenFailure
 from eegen.models.config import ModelConfig
-from eegen.run.compiled import Compiled, build_command, compile_model, pick_target
+from eegen.run.compiled import Compiled, compile_model, pick_target
+from eegen.run.sources import build_command
 from eegen.targets import best_target, runs_here
 from eegen.toolchain.compilation import emulator
 

@@ -12,7 +12,8 @@ import numpy as np
 from eegen.errors import EegenError, EegenFailure
 
 if TYPE_CHECKING:
-    from eegen.measure.bench import KernelTime, Result
+    from eegen.measure.bench_result import Result
+    from eegen.measure.kernel_times import KernelTime
 
 CACHED, FAR = 256 << 10, 256 << 20  # bytes: what L2 holds, what no cache holds
 KINDS = (("forward", "#2a78d6"), ("backward", "#d1642b"), ("gradient", "#4a9c4e"), ("", "#77818c"))

@@ -1,0 +1,74 @@
+"""What a profile says of each kernel: its time in a step, and the work of all its calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eegen.measure.steps import Steps
+from eegen.plan.kernels import Attention, Call, Outer
+from eegen.plan.planner import Plan
+
+
+@dataclass(frozen=True)
+class KernelTime:
+    """A kernel's part of a step. `bytes` is what it has to move at least: every operand once a call."""
+
+    name: str
+    shape: str
+    us: float
+    flops: float  # a step; 0 where they are not counted
+    bytes: float  # a step
+    peak_gflops: float
+
+    @property
+    def gflops(self) -> float:
+        return self.flops / self.us * 1e-3 if self.us else 0.0
+
+    @property
+    def fraction_of_peak(self) -> float:
+        return self.gflops / self.peak_gflops
+
+
+def kernel_times(steps: Steps, peak_gflops: float) -> tuple[KernelTime, ...]:
+    """Every kernel that ran, the slowest first. Kernels that the optimizer's update calls have times only."""
+    plan = steps.plan
+    rows = {"prefix": steps.mean("prefix"), "pair": steps.mean("pair")}
+    keys = steps.mean("keys")
+    calls = [*plan.forward, *([plan.loss] if plan.loss else []), *plan.backward]
+    found = []
+    for kernel, us in zip(plan.kernels, steps.kernels_us.tolist(), strict=True):
+        own = [call for call in calls if call.kernel == kernel]
+        if not own and not us:
+            continue
+        flops = sum(call_flops(call, rows, keys) for call in own)
+        moved = sum(call_bytes(plan, call, rows, keys) for call in own)
+        name = str(getattr(kernel, "name", kernel.stem))
+        found.append(KernelTime(name, str(getattr(kernel, "shape", "")), us, flops, moved, peak_gflops))
+    return tuple(sorted(found, key=lambda k: -k.us))
+
+
+def rows_of(call: Call, rows: dict[str, float]) -> float:
+    """The rows a call works on; a number stands for itself (rows of a parameter)."""
+    return rows[call.domain] if call.domain in rows else float(call.domain)
+
+
+def call_flops(call: Call, rows: dict[str, float], keys: float) -> float:
+    each = keys if isinstance(call.kernel, Attention) else 1.0
+    return call.kernel.flops * rows_of(call, rows) * each
+
+
+def call_bytes(plan: Plan, call: Call, rows: dict[str, float], keys: float) -> float:
+    """Every operand once, and what an optimizer inside a gradient reads and writes: both copies, every moment."""
+    sizes = {p.ident: p.size for p in plan.parameters}
+    floats = 0.0
+    for arg in call.args:
+        if arg.space == "rows":
+            buffer = plan.buffers[arg.name]
+            many = rows["prefix"] * keys if buffer.domain == "keys" else rows[buffer.domain]
+            floats += many * buffer.ld
+        elif arg.space in ("weight", "twin"):
+            floats += sizes[arg.name]
+        elif arg.space in ("gradient", "sum"):
+            fused = isinstance(call.kernel, Outer) and call.kernel.fused
+            floats += sizes[arg.name] * (3 + 2 * len(plan.moments) if fused else 1)
+    return 4 * floats
