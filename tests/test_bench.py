@@ -13,15 +13,17 @@ import pytest
 
 from eegen.errors import EegenError
 from eegen.measure.bench import Result, bench, show
-from eegen.measure.kernel_times import call_flops, rows_of
+from eegen.measure.kernel_times import call_flops, rows_of, update_calls
 from eegen.measure.peers import batches, padded
 from eegen.measure.stopwatch import Stopwatch, Window
 from eegen.models.config import model_config
+from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
 from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
 from eegen.run.header import PHASES
-from eegen.train.loop import TrainOptions
+from eegen.targets import best_target
+from eegen.train.loop import TrainOptions, train_options
 
 QUICK = TrainOptions(time=0.05, lr=0.003)
 
@@ -95,6 +97,33 @@ def test_model_flops_are_those_of_the_products_when_no_row_is_shared() -> None:
     counted = sum(call_flops(c, rows, 1.0) for c in calls)
     assert plan.flops(100) <= counted < 1.05 * plan.flops(100)
     assert all(rows_of(c, rows) > 0 for c in plan.backward)
+
+
+@pytest.mark.parametrize("model", [{}, {"n_heads": 2, "d_model": 20, "d_ff": 24}])
+def test_a_profile_lists_the_kernels_of_muon_s_update(model: dict[str, int], names: list[str], letters: str) -> None:
+    options = train_options("muon", time=0.05, lr=0.003)
+    found = bench(model_config(**model), names, letters, options, profile=True)  # type: ignore[arg-type]
+    plan = make_plan(BuildConfig(model_config(**model, vocab_size=27), best_target().name, "muon"))  # type: ignore[arg-type]
+    times = {k.name: k for k in found.kernels}
+    assert set(times) == {k.name for k in plan.kernels}
+    for matrix in plan.hidden:
+        assert times[matrix.kernel.name].us > 0
+        for kernel in (matrix.kernel.square, matrix.kernel.times):
+            assert times[kernel.name].flops > 0
+        assert sum(k.flops * n for k, n in update_calls(matrix)) >= (
+            matrix.kernel.flops * matrix.tall + matrix.kernel.flops_once
+        )
+    total = sum(k.us for k in found.kernels)
+    assert total < 1.5 * found.us_per_step
+
+
+def test_an_emulated_program_is_measured_like_a_library(names: list[str], letters: str) -> None:
+    found = bench(model_config(), names[:300], letters, QUICK, target="scalar", emulate=True, profile=True)
+    assert found.emulated
+    assert found.peak_gflops > 0
+    assert found.windows_left_out == 0
+    assert found.us_per_step > 1
+    assert {"w1_forward", "loss"} <= {k.name for k in found.kernels}
 
 
 def test_disturbed_windows_are_left_out() -> None:

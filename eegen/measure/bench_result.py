@@ -98,7 +98,8 @@ def show(result: Result) -> None:
     if result.fused:
         print("             backward holds the update of every matrix that one product makes the gradient of")
     print(
-        f"peak         {result.peak_gflops:.0f} GFLOP/s of FMAs beside the steps (at most {result.peak_gflops_max:.0f})"
+        f"peak         {speed(result.peak_gflops)} GFLOP/s of FMAs beside the steps "
+        f"(at most {speed(result.peak_gflops_max)})"
     )
     print(
         f"limit        {result.limit_us:.1f} µs, for the {result.model_flops_per_step / 1e6:.2f} MFLOP "
@@ -124,11 +125,16 @@ def show_kernels(result: Result) -> None:
     total = sum(k.us for k in result.kernels)
     print(f"\n{'kernel':<{width}}  {'µs':>7}  {'GFLOP/s':>7}  {'of peak':>7}")
     for k in result.kernels:
-        speed = f"{k.gflops:7.0f}  {k.fraction_of_peak:7.2f}" if k.flops else f"{'':7}  {'':7}"
-        print(f"{k.name:<{width}}  {k.us:7.2f}  {speed}  {bar(k.us / longest)}")
+        work = f"{speed(k.gflops):>7}  {k.fraction_of_peak:7.2f}" if k.flops else f"{'':7}  {'':7}"
+        print(f"{k.name:<{width}}  {k.us:7.2f}  {work}  {bar(k.us / longest)}")
     print(f"{'all kernels':<{width}}  {total:7.2f}")
     if result.fused:
         print("The update inside a gradient is not counted as FLOPs, so those kernels look slower than they are.")
+
+
+def speed(gflops: float) -> str:
+    """As text: an emulator's speed is a fraction of a GFLOP/s."""
+    return f"{gflops:.0f}" if gflops >= 10 else f"{gflops:.2g}"
 
 
 def bar(part: float) -> str:

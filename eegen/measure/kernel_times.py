@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eegen.measure.steps import Steps
-from eegen.plan.kernels import Attention, Call, Outer
+from eegen.plan.kernels import Attention, Call, Kernel, Outer, Product
+from eegen.plan.muon import Hidden
 from eegen.plan.planner import Plan
 
 
@@ -30,21 +31,42 @@ class KernelTime:
 
 
 def kernel_times(steps: Steps, peak_gflops: float) -> tuple[KernelTime, ...]:
-    """Every kernel that ran, the slowest first. Kernels that the optimizer's update calls have times only."""
+    """Every kernel that ran, the slowest first."""
     plan = steps.plan
     rows = {"prefix": steps.mean("prefix"), "pair": steps.mean("pair")}
     keys = steps.mean("keys")
     calls = [*plan.forward, *([plan.loss] if plan.loss else []), *plan.backward]
+    update = [call for matrix in plan.hidden for call in update_calls(matrix)]
     found = []
     for kernel, us in zip(plan.kernels, steps.kernels_us.tolist(), strict=True):
         own = [call for call in calls if call.kernel == kernel]
+        own_update = [n for called, n in update if called == kernel]
         if not own and not us:
             continue
-        flops = sum(call_flops(call, rows, keys) for call in own)
-        moved = sum(call_bytes(plan, call, rows, keys) for call in own)
+        flops = sum(call_flops(call, rows, keys) for call in own) + sum(kernel.flops * n for n in own_update)
+        moved = sum(call_bytes(plan, call, rows, keys) for call in own) + sum(
+            update_bytes(kernel, n) for n in own_update
+        )
         name = str(getattr(kernel, "name", kernel.stem))
         found.append(KernelTime(name, str(getattr(kernel, "shape", "")), us, flops, moved, peak_gflops))
     return tuple(sorted(found, key=lambda k: -k.us))
+
+
+def update_calls(matrix: Hidden) -> list[tuple[Kernel, int]]:
+    """The kernels that orthogonalizing a matrix calls, with the rows of each call (templates/kernels/newton_schulz)."""
+    k, rows = matrix.kernel, matrix.tall
+    if k.tall:
+        return [(k.square, rows), *[(k.times, k.padded)] * (4 * k.turns - 3), (k.times, rows)]
+    return [(k.square, rows), (k.times, k.padded), (k.times, rows)] * k.turns
+
+
+def update_bytes(kernel: Kernel, rows: int) -> float:
+    """Both operands of a product or square, and its result."""
+    if isinstance(kernel, Product):
+        return 4.0 * (rows * (kernel.lda + kernel.ldc) + kernel.k * kernel.ldb)
+    if isinstance(kernel, Outer):
+        return 4.0 * (rows * kernel.lda + kernel.m * kernel.ldg)
+    return 0.0
 
 
 def rows_of(call: Call, rows: dict[str, float]) -> float:
