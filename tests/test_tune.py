@@ -12,7 +12,7 @@ from eegen.errors import EegenError
 from eegen.measure.tune import show, tune
 from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
-from eegen.plan.kernels import Outer, Product
+from eegen.plan.kernels.matrix import Outer, Product
 from eegen.plan.planner import make_plan
 from eegen.run.compiled import compile_model, pick_target
 from eegen.run.data import build_dataset
@@ -60,7 +60,7 @@ def test_a_plan_takes_the_tiles_it_is_given() -> None:
     tiles = (("outer 64 x 16", (4, 4, 2)), ("product 16 x 64", (5, 4, 8)))
     plan = make_plan(BuildConfig(ModelConfig(d_model=64), "avx512", tiles=tiles))
     named = {k.stem: k for k in plan.kernels}
-    product, outer = named["w1_forward"], named["w2_gradient"]
+    product, outer = named["product_64x256_relu"], named["outer_64x256_update"]
     assert isinstance(product, Product)
     assert isinstance(outer, Outer)
     assert (product.tile.rows, product.tile.vectors, product.tile.unroll) == (5, 4, 8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eegen.measure.steps import Steps
-from eegen.plan.kernels import Attention, Call, Kernel, Outer, Product
+from eegen.plan.call import Call
+from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.muon import Hidden
-from eegen.plan.planner import Plan
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,9 @@ def kernel_times(steps: Steps, peak_gflops: float) -> tuple[KernelTime, ...]:
         own_update = [n for called, n in update if called == kernel]
         if not own and not us:
             continue
-        flops = sum(call_flops(call, rows, keys) for call in own) + sum(kernel.flops * n for n in own_update)
-        moved = sum(call_bytes(plan, call, rows, keys) for call in own) + sum(
-            update_bytes(kernel, n) for n in own_update
-        )
-        name = str(getattr(kernel, "name", kernel.stem))
-        found.append(KernelTime(name, str(getattr(kernel, "shape", "")), us, flops, moved, peak_gflops))
+        flops = sum(call_flops(call, rows, keys) for call in own) + sum(kernel.flops.of(n) for n in own_update)
+        moved = sum(call_bytes(call, rows, keys) for call in own) + sum(kernel.bytes.of(n) for n in own_update)
+        found.append(KernelTime(kernel.name, kernel.shape, us, flops, moved, peak_gflops))
     return tuple(sorted(found, key=lambda k: -k.us))
 
 
@@ -60,37 +57,15 @@ def update_calls(matrix: Hidden) -> list[tuple[Kernel, int]]:
     return [(k.square, rows), (k.times, k.padded), (k.times, rows)] * k.turns
 
 
-def update_bytes(kernel: Kernel, rows: int) -> float:
-    """Both operands of a product or square, and its result."""
-    if isinstance(kernel, Product):
-        return 4.0 * (rows * (kernel.lda + kernel.ldc) + kernel.k * kernel.ldb)
-    if isinstance(kernel, Outer):
-        return 4.0 * (rows * kernel.lda + kernel.m * kernel.ldg)
-    return 0.0
-
-
 def rows_of(call: Call, rows: dict[str, float]) -> float:
     """The rows a call works on; a number stands for itself (rows of a parameter)."""
     return rows[call.domain] if call.domain in rows else float(call.domain)
 
 
 def call_flops(call: Call, rows: dict[str, float], keys: float) -> float:
-    each = keys if isinstance(call.kernel, Attention) else 1.0
-    return call.kernel.flops * rows_of(call, rows) * each
+    return call.kernel.flops.of(rows_of(call, rows), keys)
 
 
-def call_bytes(plan: Plan, call: Call, rows: dict[str, float], keys: float) -> float:
-    """Every operand once, and what an optimizer inside a gradient reads and writes: both copies, every moment."""
-    sizes = {p.ident: p.size for p in plan.parameters}
-    floats = 0.0
-    for arg in call.args:
-        if arg.space == "rows":
-            buffer = plan.buffers[arg.name]
-            many = rows["prefix"] * keys if buffer.domain == "keys" else rows[buffer.domain]
-            floats += many * buffer.ld
-        elif arg.space in ("weight", "twin"):
-            floats += sizes[arg.name]
-        elif arg.space in ("gradient", "sum"):
-            fused = isinstance(call.kernel, Outer) and call.kernel.fused
-            floats += sizes[arg.name] * (3 + 2 * len(plan.moments) if fused else 1)
-    return 4 * floats
+def call_bytes(call: Call, rows: dict[str, float], keys: float) -> float:
+    """Every operand of a kernel once."""
+    return call.kernel.bytes.of(rows_of(call, rows), keys)

@@ -31,7 +31,7 @@ class Memory:
 
     def tensors(self, region: int) -> dict[str, Array]:
         """Every named tensor [out][in] of a region: 0 the weights, 1 their gradients, 2 and up the optimizer state."""
-        floats = region * self.plan.weights + (self.plan.twins if region else 0)
+        floats = region * self.plan.weights + (self.plan.packed_size if region else 0)
         whole = np.frombuffer(self.buffer, np.float32, self.plan.weights, self.header.nbytes + 4 * floats)
         return {name: view for p in self.plan.parameters for name, view in parameter_views(p, whole)}
 
