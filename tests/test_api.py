@@ -14,6 +14,7 @@ import eegen
 from eegen.errors import EegenError
 from eegen.language.oracle import Oracle, batch_rows
 from eegen.run.data import split
+from eegen.train.options import options_of_call
 
 NAMES = ["anna", "bob", "carla", "dan", "eve", "anna", "frida"]
 
@@ -70,7 +71,7 @@ def test_a_call_that_needs_other_memory_keeps_weights_and_optimizer(options: dic
     model.train(30)
     weights = {name: view.copy() for name, view in model.parameters.items()}
     moments = {name: view.copy() for name, view in model.session.optimizer.items()}
-    model._open(model._train_options(False, options))
+    model.sessions.open(options_of_call(model.options, options, "gpt", resume=False))
     assert all((view == weights[name]).all() for name, view in model.parameters.items())
     assert all((view == moments[name]).all() for name, view in model.session.optimizer.items())
     assert model.session.counters.step == 30

@@ -23,7 +23,7 @@ from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
 from eegen.run.header import PHASES
 from eegen.targets import best_target
-from eegen.train.loop import TrainOptions, train_options
+from eegen.train.options import TrainOptions, train_options
 
 QUICK = TrainOptions(time=0.05, lr=0.003)
 

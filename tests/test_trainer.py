@@ -16,7 +16,9 @@ from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS
 from eegen.run import checkpoint
 from eegen.train import loop as trainer
-from eegen.train.loop import Chunk, TrainOptions, train_options
+from eegen.train.interrupts import interrupts
+from eegen.train.loop import Chunk
+from eegen.train.options import TrainOptions, train_options
 from eegen.train.schedules import SCHEDULES, rates
 
 FIXTURE = Path(__file__).parent / "fixtures" / "microgpt_d16.json"
@@ -227,7 +229,7 @@ def test_a_long_run_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_second_ctrl_c_is_not_waited_for() -> None:
-    with trainer.interrupts() as interrupted:
+    with interrupts() as interrupted:
         assert not interrupted()
         signal.raise_signal(signal.SIGINT)
         assert interrupted()

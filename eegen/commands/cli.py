@@ -20,7 +20,7 @@ from eegen.errors import EegenError
 if TYPE_CHECKING:
     from eegen.model import Model, Run
     from eegen.models.config import ModelConfig
-    from eegen.train.loop import TrainOptions
+    from eegen.train.options import TrainOptions
 
 app = typer.Typer(
     add_completion=False,
@@ -396,7 +396,7 @@ def training_options(given: Given) -> Given:
 
 def checked_options(given: Given) -> TrainOptions:
     """The training options as a whole, each in its range."""
-    from eegen.train.loop import train_options
+    from eegen.train.options import train_options
 
     return train_options(**{"optimizer": "adam", **fixed(given), **training_options(given)})
 

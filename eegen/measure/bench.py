@@ -23,7 +23,7 @@ from eegen.models.config import ModelConfig
 from eegen.run.compiled import Compiled, compile_model
 from eegen.run.data import Dataset, build_dataset, split
 from eegen.run.header import PHASES
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 __all__ = ["WINDOW", "Result", "bench", "show"]
 

@@ -31,7 +31,8 @@ from eegen.run.data import Dataset, build_dataset
 from eegen.targets.base import Choice
 from eegen.toolchain import measured_tiles
 from eegen.toolchain.compiler import find_compiler
-from eegen.train.loop import TrainOptions, interrupts
+from eegen.train.interrupts import interrupts
+from eegen.train.options import TrainOptions
 
 SECONDS = 60.0
 WINDOWS = 40  # of each candidate

@@ -134,6 +134,11 @@ class Session:
             for name, view in self.memory.tensors(2 + i).items()
         }
 
+    @property
+    def not_finite(self) -> str:
+        """The name of a tensor of weights that holds infinities or NaN, or an empty string."""
+        return next((name for name, view in self.parameters.items() if not np.isfinite(view).all()), "")
+
     # --- work
 
     def init(self) -> None:
@@ -166,7 +171,12 @@ class Session:
         return total / count
 
     def gradient(self, documents: Array) -> float:
-        """Mean loss of these documents (numbers); the gradients are left in `gradients`."""
+        """Mean loss of these documents of the data set, by number; the gradients are left in `gradients`."""
+        last = len(self.data.documents) - 1
+        if not 1 <= len(documents) <= self.header.batch or documents.min() < 0 or documents.max() > last:
+            raise EegenError(
+                f"a gradient takes 1 to {self.header.batch} numbers from 0 to {last}, not {documents[:9].tolist()}"
+            )
         total = float(self.engine.call("eegen_gradient", self._choose(documents)) or 0.0)
         return total / self.rows.positions
 

@@ -18,7 +18,7 @@ from eegen.errors import EegenError
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
 from eegen.run.random_stream import next_state
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 MODULES = {"torch": "eegen.measure.peers.pytorch", "jax": "eegen.measure.peers.jax_scan"}
 IGNORED = -1  # target of a position that is padding

@@ -25,7 +25,7 @@ from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 Tensor = Any
 STEPS = 32  # of one scan: what calling it costs is spread over them

@@ -15,7 +15,7 @@ from eegen.commands.options import MODEL, TRAIN, Given, Group, options_in
 from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS
 from eegen.models.config import model_config
-from eegen.train.loop import STEP_OPTIONS, TrainOptions
+from eegen.train.options import STEP_OPTIONS, TrainOptions
 
 NAMES = ("1s", "10s", "60s")
 UP_TO = {"1s": 3.0, "10s": 25.0}
