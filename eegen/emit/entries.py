@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FORMATS = {"int64_t": '"%" PRId64 "\\n"', "uint64_t": '"%" PRIu64 "\\n"', "float": r'"%.9g\n"', "double": r'"%.17g\n"'}
 """C formats that keep every bit of a returned number."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """An exported function: its C return type, whether it works on an arena, and its further int64_t parameters."""
 
     name: str

@@ -47,7 +47,11 @@ class Session:
         self.header.counters = Counters(step=0, rng=seed, cursor=0)
         if threads > 1 and engine.in_process:
             self.header.set_yield(yield_address())
-        buffer = engine.allocate(self.header)
+        try:
+            buffer = engine.allocate(self.header)
+        except BaseException:
+            engine.close()
+            raise
         self.header.attach(buffer)
         self.memory = Memory(plan, self.header, buffer)
         self.capacity = batch, threads
@@ -80,7 +84,7 @@ class Session:
 
     @counters.setter
     def counters(self, counters: Counters) -> None:
-        self.header.counters = Counters(counters.step, counters.rng, counters.cursor % len(self.data.documents))
+        self.header.counters = counters._replace(cursor=counters.cursor % len(self.data.documents))
 
     @property
     def sharing(self) -> bool:

@@ -18,6 +18,7 @@ from eegen.run.header import StepSettings
 from eegen.run.random_stream import MAX_SEED
 from eegen.train.schedules import SCHEDULES
 
+STEP_DEFAULTS = StepSettings()
 STEP_OPTIONS = ("beta1", "beta2", "momentum", "weight_decay", "clip")
 """The options that are numbers of a step (StepSettings)."""
 
@@ -49,11 +50,11 @@ class TrainOptions:
     threads: int = 1
     sharing: bool = True
     optimizer: str = "adam"
-    beta1: float = StepSettings.beta1
-    beta2: float = StepSettings.beta2
-    momentum: float = StepSettings.momentum
-    weight_decay: float = StepSettings.weight_decay
-    clip: float = StepSettings.clip
+    beta1: float = STEP_DEFAULTS.beta1
+    beta2: float = STEP_DEFAULTS.beta2
+    momentum: float = STEP_DEFAULTS.momentum
+    weight_decay: float = STEP_DEFAULTS.weight_decay
+    clip: float = STEP_DEFAULTS.clip
 
     @property
     def step_settings(self) -> StepSettings:

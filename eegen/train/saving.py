@@ -39,7 +39,7 @@ def write(path: Path, session: Session, corpus: Corpus, options: TrainOptions, p
         "done": position.done,
         "seconds": position.seconds if options.time is not None else 0.0,
         "recent": list(position.recent),
-        **asdict(session.counters),
+        **session.counters._asdict(),
         "data": corpus.path,
         "data_digest": corpus.digest,
         "target": build.target,
@@ -92,10 +92,10 @@ def state_of(checkpoint: Checkpoint, plan: Plan, weights_only: bool) -> State:
     if weights_only:
         return State(checkpoint.tensors, {}, None)
     try:
-        counters = {field.name: int(checkpoint.training[field.name]) for field in fields(Counters)}
+        counters = Counters(*(int(checkpoint.training[name]) for name in Counters._fields))
     except (KeyError, TypeError, ValueError) as error:
         raise _without_progress(checkpoint, error) from None
-    return State(checkpoint.tensors, checkpoint.optimizer, Counters(**counters))
+    return State(checkpoint.tensors, checkpoint.optimizer, counters)
 
 
 def progress_of(checkpoint: Checkpoint) -> tuple[TrainOptions, Position]:
