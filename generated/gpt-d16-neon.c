@@ -21,27 +21,27 @@
  *   1  vectors                       the instruction set as a vocabulary
  *   2  model                         sizes, where each parameter lives, the arena
  *   3  rows_lookup_to_rms            [rows][16]
- *   4  wqkv_forward                  [rows][16] x [16][48]
- *   5  causal_attention              4 heads of 4
- *   6  wo_forward                    [rows][16] x [16][16], add
+ *   4  product_16x48                 [rows][16] x [16][48]
+ *   5  attention_4x4                 4 heads of 4
+ *   6  product_16x16_add             [rows][16] x [16][16], add
  *   7  rows_rms                      [rows][16]
- *   8  w1_forward                    [rows][16] x [16][64], relu
- *   9  w2_forward                    [rows][64] x [64][16], add
- *   10 lm_head_forward               [rows][16] x [16][28]
- *   11 loss                          [rows][27]
- *   12 lm_head_backward              [rows][28] x [28][16]
- *   13 lm_head_gradient              [16][rows] x [rows][28]
- *   14 w2_backward                   [rows][16] x [16][64], relu_grad
- *   15 w2_gradient                   [16][rows] x [rows][64]
- *   16 w1_backward                   [rows][64] x [64][16]
- *   17 clear                         [rows][16]
+ *   8  product_16x64_relu            [rows][16] x [16][64], relu
+ *   9  product_64x16_add             [rows][64] x [64][16], add
+ *   10 product_16x28                 [rows][16] x [16][28]
+ *   11 cross_entropy_27              [rows][27]
+ *   12 product_28x16                 [rows][28] x [28][16]
+ *   13 outer_16x28_update            [16][rows] x [rows][28]
+ *   14 product_16x64_relu_grad       [rows][16] x [16][64], relu_grad
+ *   15 outer_16x64_update            [16][rows] x [rows][64]
+ *   16 product_64x16                 [rows][64] x [64][16]
+ *   17 clear_16                      [rows][16]
  *   18 rows_rms_grad_to_collect      [rows][16]
- *   19 wo_backward                   [rows][16] x [16][16]
- *   20 wo_gradient                   [16][rows] x [rows][16]
- *   21 clear_2                       [rows][48]
- *   22 causal_attention_grad         4 heads of 4
- *   23 wqkv_backward                 [rows][48] x [48][16]
- *   24 wqkv_gradient                 [16][rows] x [rows][48]
+ *   19 product_16x16                 [rows][16] x [16][16]
+ *   20 outer_16x16_update            [16][rows] x [rows][16]
+ *   21 clear_48                      [rows][48]
+ *   22 attention_grad_4x4            4 heads of 4
+ *   23 product_48x16                 [rows][48] x [48][16]
+ *   24 outer_16x48_update            [16][rows] x [rows][48]
  *   25 rows_rms_grad_to_lookup_grad  [rows][16]
  *   26 batch                         the rows of a batch of documents
  *   27 step                          forward, backward, update
@@ -197,7 +197,7 @@ static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1
 enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 4208, /* floats of one copy of all parameters, padding included */
-    TWINS = 3520, /* floats of the matrices' other copy */
+    PACKED = 3520, /* floats of the matrices' other copy */
     SLOTS = 16, KERNELS = 23, SCRATCH = 0, SUMS = 688, WORK = 0, THREADS = 64,
     HEADER_BYTES = 1920,
 };
@@ -214,13 +214,13 @@ enum {
     W_lm_head = 3760,             /* [16][28], [in][out]: 27 x 16 */
 };
 
-/* And where its other copy is among the twins. */
+/* And where its other copy is among the packed. */
 enum {
-    T_layers_0_wqkv = 0,          /* [48][16] */
-    T_layers_0_wo = 768,          /* [16][16] */
-    T_layers_0_w1 = 1024,         /* [64][16] */
-    T_layers_0_w2 = 2048,         /* [64][16] */
-    T_lm_head = 3072,             /* [28][16] */
+    P_layers_0_wqkv = 0,          /* [48][16] */
+    P_layers_0_wo = 768,          /* [16][16] */
+    P_layers_0_w1 = 1024,         /* [64][16] */
+    P_layers_0_w2 = 2048,         /* [64][16] */
+    P_lm_head = 3072,             /* [28][16] */
 };
 
 /* The header of the arena: sizes that the host sets, and the byte offsets of all arrays. */
@@ -305,8 +305,8 @@ static inline int32_t *index_of(const eegen *s, int64_t at) { return (int32_t *)
 static inline int64_t *longs_of(const eegen *s, int64_t at) { return (int64_t *)((char *)s + at); }
 static inline float *floats_of(const eegen *s, int64_t at) { return (float *)((char *)s + at); }
 static inline float *weights_of(const eegen *s) { return floats_of(s, HEADER_BYTES); }
-static inline float *twins_of(const eegen *s) { return weights_of(s) + WEIGHTS; }
-static inline float *gradients_of(const eegen *s) { return twins_of(s) + TWINS; }
+static inline float *packed_of(const eegen *s) { return weights_of(s) + WEIGHTS; }
+static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED; }
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
@@ -409,8 +409,10 @@ static span own(const eegen *s, int64_t at_first, int64_t thread)
 }
 static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_of(s, s->at_levels)[thread] }; }
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
-#define SHARE(n) PART(0, n, 1)
-#define SHARE_OF(who, n) (int64_t)(n) * (who) / threads, (int64_t)(n) * ((who) + 1) / threads
+#define SHARE_LO_OF(who, n) ((int64_t)(n) * (who) / threads)
+#define SHARE_HI_OF(who, n) ((int64_t)(n) * ((who) + 1) / threads)
+#define SHARE_LO(n) SHARE_LO_OF(thread, n)
+#define SHARE_HI(n) SHARE_HI_OF(thread, n)
 
 /* A barrier of spinning threads. One that has spun for a few microseconds gives up the processor: where there are fewer
    processors than threads, nobody else could arrive. */
@@ -550,10 +552,10 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const in
     }
 }
 
-/* ==== 4 wqkv_forward =============================================================================================== */
+/* ==== 4 product_16x48 ============================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][48]. Tile 4 rows x 4 vectors, unrolled 16. 1536 FLOPs a row. */
-KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_16x48(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(192);
     for (int n = 0; n < 48; n += 16) {
@@ -934,11 +936,11 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
     }
 }
 
-/* ==== 5 causal_attention =========================================================================================== */
+/* ==== 5 attention_4x4 ============================================================================================== */
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 4. 64 FLOPs a key. */
 /* qkv [kv rows][q, k, v of 16], anc [rows][anc_ld] -> out [rows][16], probs [rows][quads][4 heads][4 keys]. */
-static inline void causal_attention_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
+static inline void attention_4x4_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
 {
     for (int64_t j = 0; j < nk; j += 4, s += 16) {
         const float *y0 = y + (int64_t)kv[j + 0] * 48, *y1 = y + (int64_t)kv[j + 1] * 48, *y2 = y + (int64_t)kv[j + 2] * 48, *y3 = y + (int64_t)kv[j + 3] * 48;
@@ -953,7 +955,7 @@ static inline void causal_attention_scores_group(const float *restrict x, const 
     }
 }
 
-static inline void causal_attention_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
+static inline void attention_4x4_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
 {
     const float *p = probs;
     vf y0 = v_zero(), y1 = v_zero(), y2 = v_zero(), y3 = v_zero();
@@ -999,7 +1001,7 @@ static inline void causal_attention_values_group(const float *restrict value, co
 
 /* 1 quad a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
    bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void causal_attention_softmax1(float *const p[4], const float *const exists[4])
+static inline void attention_4x4_softmax1(float *const p[4], const float *const exists[4])
 {
     const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.7213475204444817f), least = v_set1(-174.67308950110623f);
     vf x[4], t[4], r[4], top[4];
@@ -1024,7 +1026,7 @@ static inline void causal_attention_softmax1(float *const p[4], const float *con
 
 /* 2 quads a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
    bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void causal_attention_softmax2(float *const p[4], const float *const exists[4])
+static inline void attention_4x4_softmax2(float *const p[4], const float *const exists[4])
 {
     const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.7213475204444817f), least = v_set1(-174.67308950110623f);
     vf x[8], t[8], r[8], top[4];
@@ -1051,7 +1053,7 @@ static inline void causal_attention_softmax2(float *const p[4], const float *con
     v_store(p[3] + 16, v_mul_lane(x[7], share, 3));
 }
 
-static inline void causal_attention_softmax(float *restrict p, int64_t nk)
+static inline void attention_4x4_softmax(float *restrict p, int64_t nk)
 {
     vf top = v_load(p), total = v_zero();
     for (int64_t j = 4; j < nk; j += 4) top = v_max(top, v_load(p + j * 4));
@@ -1066,8 +1068,7 @@ static inline void causal_attention_softmax(float *restrict p, int64_t nk)
     for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
 }
 
-KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
-    float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
+KERNEL void attention_4x4(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = depth[r] >> 2;
@@ -1076,7 +1077,7 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
             const int64_t nk = depth[end] + 1;
             const float *q = qkv + (int64_t)kv[nk - 1] * 48, *keys = qkv + 16;
             float *p = probs + end * anc_ld * 4;
-            causal_attention_scores_group(q, keys, kv, nk, p);
+            attention_4x4_scores_group(q, keys, kv, nk, p);
         }
         if (quads == 0) {
             for (int64_t i = r; i < end; i += 1) {
@@ -1085,7 +1086,7 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
                 const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
                 const float *const exists[] = {e0, e0, e0, e0};
                 float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                causal_attention_softmax1(p, exists);
+                attention_4x4_softmax1(p, exists);
             }
         } else if (quads == 1) {
             for (int64_t i = r; i < end; i += 1) {
@@ -1094,26 +1095,26 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
                 const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
                 const float *const exists[] = {e0, e0, e0, e0};
                 float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                causal_attention_softmax2(p, exists);
+                attention_4x4_softmax2(p, exists);
             }
         } else {
             for (int64_t i = r; i < end; i++)
-                for (int64_t v = 0; v < 16; v += 4) causal_attention_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
+                for (int64_t v = 0; v < 16; v += 4) attention_4x4_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
         }
         for (int64_t i = r; i < end; i++) {
             const int32_t *kv = anc + i * anc_ld;
             const int64_t nk = depth[i] + 1;
             const float *p = probs + i * anc_ld * 4, *v = qkv + 32;
             float *y = out + i * 16;
-            causal_attention_values_group(v, kv, nk, p, y);
+            attention_4x4_values_group(v, kv, nk, p, y);
         }
     }
 }
 
-/* ==== 6 wo_forward ================================================================================================= */
+/* ==== 6 product_16x16_add ========================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][16], add. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. */
-KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0, const int32_t *i0)
+KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0, const int32_t *restrict i0)
 {
     const int64_t stride = v_opaque(64);
     {
@@ -1524,10 +1525,10 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
     }
 }
 
-/* ==== 8 w1_forward ================================================================================================= */
+/* ==== 8 product_16x64_relu ========================================================================================= */
 
 /* C = A B on every row: [rows][16] x [16][64], relu. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
-KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(256);
     for (int n = 0; n < 64; n += 16) {
@@ -1908,10 +1909,10 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
     }
 }
 
-/* ==== 9 w2_forward ================================================================================================= */
+/* ==== 9 product_64x16_add ========================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][16], add. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. */
-KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0)
 {
     const int64_t stride = v_opaque(64);
     {
@@ -3236,10 +3237,10 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
     }
 }
 
-/* ==== 10 lm_head_forward =========================================================================================== */
+/* ==== 10 product_16x28 ============================================================================================= */
 
 /* C = A B on every row: [rows][16] x [16][28]. Tile 5 rows x 3 vectors, unrolled 16. 896 FLOPs a row. */
-KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_16x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(112);
     for (int n = 0; n < 24; n += 12) {
@@ -4997,14 +4998,14 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
     }
 }
 
-/* ==== 11 loss ====================================================================================================== */
+/* ==== 11 cross_entropy_27 ========================================================================================== */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
 /* Added to the last columns: those that are not real become so small that e^x is 0. */
 static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 
 /* Some rows and all positions at them. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
-KERNEL double loss(const eegen *s, float *logits, span all, span positions)
+KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
     const int64_t *said = longs_of(s, s->at_said);
@@ -5084,10 +5085,10 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
-/* ==== 12 lm_head_backward ========================================================================================== */
+/* ==== 12 product_28x16 ============================================================================================= */
 
 /* C = A B on every row: [rows][28] x [28][16]. Tile 4 rows x 4 vectors, unrolled 16. 896 FLOPs a row. */
-KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_28x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(64);
     {
@@ -5724,10 +5725,10 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
     }
 }
 
-/* ==== 13 lm_head_gradient ========================================================================================== */
+/* ==== 13 outer_16x28_update ======================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][28]. Tile 8 rows x 3 vectors, unrolled 4. 896 FLOPs a row. */
-static inline void lm_head_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void outer_16x28_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t across_a = v_opaque(64), across_b = v_opaque(112);
     /* Down a panel of B, which stays in L1. */
@@ -5846,7 +5847,7 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
             if (h) {
                 const int64_t at = (m) * 28 + 0, down = v_opaque(112);
                 const rates now = *h;
-                float *t = twin + (0) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (0) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v3f x0_ = v3_update(&now, (v3f){{c0_0, c0_1, c0_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6025,7 +6026,7 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
             if (h) {
                 const int64_t at = (m) * 28 + n, down = v_opaque(112);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v2f x0_ = v2_update(&now, (v2f){{c0_0, c0_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6083,19 +6084,19 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void outer_16x28_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        lm_head_gradient_part(a + from * 16, b + from * 28, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        outer_16x28_update_part(a + from * 16, b + from * 28, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, packed, m_at, v_at);
     }
 }
 
-/* ==== 14 w2_backward =============================================================================================== */
+/* ==== 14 product_16x64_relu_grad =================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][64], relu_grad. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
-KERNEL void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0)
 {
     const int64_t stride = v_opaque(256);
     for (int n = 0; n < 64; n += 16) {
@@ -6476,10 +6477,10 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
     }
 }
 
-/* ==== 15 w2_gradient =============================================================================================== */
+/* ==== 15 outer_16x64_update ======================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][64]. Tile 8 rows x 3 vectors, unrolled 4. 2048 FLOPs a row. */
-static inline void w2_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void outer_16x64_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t across_a = v_opaque(64), across_b = v_opaque(256);
     /* Down a panel of B, which stays in L1. */
@@ -6598,7 +6599,7 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
             if (h) {
                 const int64_t at = (m) * 64 + n, down = v_opaque(256);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v3f x0_ = v3_update(&now, (v3f){{c0_0, c0_1, c0_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6777,7 +6778,7 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
             if (h) {
                 const int64_t at = (m) * 64 + n, down = v_opaque(256);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v2f x0_ = v2_update(&now, (v2f){{c0_0, c0_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6835,19 +6836,19 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void outer_16x64_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        w2_gradient_part(a + from * 16, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        outer_16x64_update_part(a + from * 16, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, packed, m_at, v_at);
     }
 }
 
-/* ==== 16 w1_backward =============================================================================================== */
+/* ==== 16 product_64x16 ============================================================================================= */
 
 /* C = A B on every row: [rows][64] x [64][16]. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. */
-KERNEL void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_64x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(64);
     {
@@ -8172,10 +8173,10 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
     }
 }
 
-/* ==== 17 clear ===================================================================================================== */
+/* ==== 17 clear_16 ================================================================================================== */
 
 /* Zeros: [rows][16]. */
-KERNEL void clear(float *p, int64_t lo, int64_t hi)
+KERNEL void clear_16(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
     for (int64_t i = lo * 16; i < hi * 16; i += 4) v_store(p + i, v_zero());
@@ -8231,10 +8232,10 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
     }
 }
 
-/* ==== 19 wo_backward =============================================================================================== */
+/* ==== 19 product_16x16 ============================================================================================= */
 
 /* C = A B on every row: [rows][16] x [16][16]. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. */
-KERNEL void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_16x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(64);
     {
@@ -8615,10 +8616,10 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
     }
 }
 
-/* ==== 20 wo_gradient =============================================================================================== */
+/* ==== 20 outer_16x16_update ======================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][16]. Tile 8 rows x 2 vectors, unrolled 4. 512 FLOPs a row. */
-static inline void wo_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void outer_16x16_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t across_a = v_opaque(64), across_b = v_opaque(64);
     /* Down a panel of B, which stays in L1. */
@@ -8737,7 +8738,7 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
             if (h) {
                 const int64_t at = (m) * 16 + n, down = v_opaque(64);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v2f x0_ = v2_update(&now, (v2f){{c0_0, c0_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -8795,29 +8796,29 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void outer_16x16_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        wo_gradient_part(a + from * 16, b + from * 16, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        outer_16x16_update_part(a + from * 16, b + from * 16, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, packed, m_at, v_at);
     }
 }
 
-/* ==== 21 clear_2 =================================================================================================== */
+/* ==== 21 clear_48 ================================================================================================== */
 
 /* Zeros: [rows][48]. */
-KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
+KERNEL void clear_48(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
     for (int64_t i = lo * 48; i < hi * 48; i += 4) v_store(p + i, v_zero());
 }
 
-/* ==== 22 causal_attention_grad ===================================================================================== */
+/* ==== 22 attention_grad_4x4 ======================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 4. 128 FLOPs a key. */
 /* dout [rows][16] and probs -> dqkv [kv rows][q, k, v of 16] +=. */
-static inline void causal_attention_grad_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
+static inline void attention_grad_4x4_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
 {
     vf mean0 = v_zero(), mean1 = v_zero(), mean2 = v_zero(), mean3 = v_zero();
     for (int64_t j = 0; j < nk; j += 4) {
@@ -8847,7 +8848,7 @@ static inline void causal_attention_grad_slopes_group(const float *restrict x, c
     }
 }
 
-static inline void causal_attention_grad_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
+static inline void attention_grad_4x4_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
     const float *restrict probs, const float *restrict slopes, float *restrict dq, float *restrict dk)
 {
     const float *p = probs, *d = slopes;
@@ -8928,8 +8929,7 @@ static inline void causal_attention_grad_scatter_group(const float *restrict q, 
     v_store(dq + 12, dq3);
 }
 
-KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
-    const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
+KERNEL void attention_grad_4x4(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[1024];
     for (int64_t r = lo, end; r < hi; r = end) {
@@ -8939,23 +8939,23 @@ KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *rest
         for (int64_t g = 0; g < 1; g++) {
             for (int64_t i = r; i < end; i++) {
                 float *d = slopes + (i - r) * quads * 16;
-                causal_attention_grad_slopes_group(dout + i * 16 + g * 16, qkv + 32 + g * 16, anc + i * anc_ld, depth[i] + 1,
+                attention_grad_4x4_slopes_group(dout + i * 16 + g * 16, qkv + 32 + g * 16, anc + i * anc_ld, depth[i] + 1,
                     probs + i * anc_ld * 4 + g * 16, d);
             }
             for (int64_t i = r; i < end; i++) {
                 const int32_t *kv = anc + i * anc_ld;
                 const int64_t own = (int64_t)kv[depth[i]] * 48 + g * 16;
-                causal_attention_grad_scatter_group(qkv + own, qkv + 16 + g * 16, dout + i * 16 + g * 16, kv, depth[i] + 1,
+                attention_grad_4x4_scatter_group(qkv + own, qkv + 16 + g * 16, dout + i * 16 + g * 16, kv, depth[i] + 1,
                     probs + i * anc_ld * 4 + g * 16, slopes + (i - r) * quads * 16, dqkv + own, dqkv + 16 + g * 16);
             }
         }
     }
 }
 
-/* ==== 23 wqkv_backward ============================================================================================= */
+/* ==== 23 product_48x16 ============================================================================================= */
 
 /* C = A B on every row: [rows][48] x [48][16]. Tile 4 rows x 4 vectors, unrolled 32. 1536 FLOPs a row. */
-KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_48x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(64);
     {
@@ -9972,10 +9972,10 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
     }
 }
 
-/* ==== 24 wqkv_gradient ============================================================================================= */
+/* ==== 24 outer_16x48_update ======================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][48]. Tile 8 rows x 3 vectors, unrolled 4. 1536 FLOPs a row. */
-static inline void wqkv_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void outer_16x48_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t across_a = v_opaque(64), across_b = v_opaque(192);
     /* Down a panel of B, which stays in L1. */
@@ -10094,7 +10094,7 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
             if (h) {
                 const int64_t at = (m) * 48 + n, down = v_opaque(192);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v3f x0_ = v3_update(&now, (v3f){{c0_0, c0_1, c0_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -10162,12 +10162,12 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void outer_16x48_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        wqkv_gradient_part(a + from * 16, b + from * 48, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        outer_16x48_update_part(a + from * 16, b + from * 48, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, packed, m_at, v_at);
     }
 }
 
@@ -10434,17 +10434,17 @@ static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span 
     float *const x = floats_of(s, s->at_slot[9]);
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const weights = weights_of(s);
-    float *const twins = twins_of(s);
+    float *const packed = packed_of(s);
     rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
             weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
-    wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
-    causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
+    product_16x48(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
+    attention_4x4(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
             my_rows.hi);
-    wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
+    product_16x16_add(a, packed + P_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
     rows_rms(my_rows.lo, my_rows.hi, r, rms2);
-    w1_forward(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
-    w2_forward(h, twins + T_layers_0_w2, x, my_rows.lo, my_rows.hi, r);
-    lm_head_forward(x, weights + W_lm_head, logits, my_rows.lo, my_rows.hi);
+    product_16x64_relu(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
+    product_64x16_add(h, packed + P_layers_0_w2, x, my_rows.lo, my_rows.hi, r);
+    product_16x28(x, weights + W_lm_head, logits, my_rows.lo, my_rows.hi);
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
@@ -10452,7 +10452,7 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
     const span my_rows = own(s, s->at_first_row, thread);
     double total = 0.0;
-    s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
+    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
     if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
@@ -10464,9 +10464,9 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = levels_of(s, thread);
     const span my_pairs = own(s, s->at_first_pair, thread), my_rows = own(s, s->at_first_row, thread);
     (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
-    int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
+    int64_t phases = rows.hi > 160 * (threads - 1) ? threads : 1;
     for (int64_t t = 0; t < threads; t++)
-        if (own(s, s->at_first_row, t).lo == own(s, s->at_first_row, t).hi) turns = 1;
+        if (own(s, s->at_first_row, t).lo == own(s, s->at_first_row, t).hi) phases = 1;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -10487,90 +10487,95 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const e = floats_of(s, s->at_slot[1]);
     float *const add = floats_of(s, s->at_slot[0]);
     float *const weights = weights_of(s);
-    float *const twins = twins_of(s);
+    float *const packed = packed_of(s);
     float *const gradients = gradients_of(s);
     float *const sums = floats_of(s, s->at_sums) + thread * SUMS;
     float *const all_m = m_of(s);
     float *const all_v = v_of(s);
-    lm_head_backward(logits, twins + T_lm_head, d_x, my_rows.lo, my_rows.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_rows : rows;
-        lm_head_gradient(x + part.lo * 16, logits + part.lo * 28, gradients + W_lm_head, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_lm_head,
-                    twins + T_lm_head, all_m + W_lm_head, all_v + W_lm_head);
-        if (turn) wait_for_all(s);
+    product_28x16(logits, packed + P_lm_head, d_x, my_rows.lo, my_rows.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_rows : rows;
+        outer_16x28_update(x + part.lo * 16, logits + part.lo * 28, gradients + W_lm_head, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_lm_head, packed + P_lm_head, all_m + W_lm_head,
+                all_v + W_lm_head);
+        if (phase) wait_for_all(s);
     }
-    w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_rows : rows;
-        w2_gradient(d_x + part.lo * 16, h + part.lo * 64, gradients + W_layers_0_w2, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w2,
-                    twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
-        if (turn) wait_for_all(s);
+    product_16x64_relu_grad(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_rows : rows;
+        outer_16x64_update(d_x + part.lo * 16, h + part.lo * 64, gradients + W_layers_0_w2, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_layers_0_w2, packed + P_layers_0_w2,
+                all_m + W_layers_0_w2, all_v + W_layers_0_w2);
+        if (phase) wait_for_all(s);
     }
-    w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_rows : rows;
-        w2_gradient(rms2 + part.lo * 16, d_linear + part.lo * 64, gradients + W_layers_0_w1, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w1,
-                    twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
-        if (turn) wait_for_all(s);
+    product_64x16(d_linear, packed + P_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_rows : rows;
+        outer_16x64_update(rms2 + part.lo * 16, d_linear + part.lo * 64, gradients + W_layers_0_w1, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_layers_0_w1, packed + P_layers_0_w1,
+                all_m + W_layers_0_w1, all_v + W_layers_0_w1);
+        if (phase) wait_for_all(s);
     }
-    clear(collect, my_pairs.lo, my_pairs.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
+    clear_16(collect, my_pairs.lo, my_pairs.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
     rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect, index_of(s, s->at_pair_of));
-    wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_rows : rows;
-        wo_gradient(d_r + part.lo * 16, a + part.lo * 16, gradients + W_layers_0_wo, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wo,
-                    twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
-        if (turn) wait_for_all(s);
+    product_16x16(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_rows : rows;
+        outer_16x16_update(d_r + part.lo * 16, a + part.lo * 16, gradients + W_layers_0_wo, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_layers_0_wo, packed + P_layers_0_wo,
+                all_m + W_layers_0_wo, all_v + W_layers_0_wo);
+        if (phase) wait_for_all(s);
     }
-    clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
-    causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
-            d_qkv, my_rows.lo, my_rows.hi);
-    wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_pairs : pairs;
-        wqkv_gradient(rms + part.lo * 16, d_qkv + part.lo * 48, gradients + W_layers_0_wqkv, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wqkv,
-                    twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
-        if (turn) wait_for_all(s);
+    clear_48(d_qkv, my_pairs.lo, my_pairs.hi);
+    attention_grad_4x4(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a, d_qkv,
+            my_rows.lo, my_rows.hi);
+    product_48x16(d_qkv, packed + P_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_pairs : pairs;
+        outer_16x48_update(rms + part.lo * 16, d_qkv + part.lo * 48, gradients + W_layers_0_wqkv, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_layers_0_wqkv, packed + P_layers_0_wqkv,
+                all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
+        if (phase) wait_for_all(s);
     }
-    if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
-    if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
+    if (thread == 0) clear_16(gradients + W_pos_emb, 0, 16);
+    if (thread == 0) clear_16(gradients + W_tok_emb, 0, 27);
     rows_rms_grad_to_lookup_grad(my_pairs.lo, my_pairs.hi, d_rms2, e, collect, add,
             thread ? sums + 0 : gradients + W_pos_emb, index_of(s, s->at_pair_position),
             thread ? sums + 256 : gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
 /* Rows [lo, hi) of a matrix into its other copy, four at a time, a line of each: few rows of the copy are open at once. */
-static void turn(const float *w, float *twin, int64_t cols, int64_t ld, int64_t twin_ld, int64_t lo, int64_t hi)
+static void turn(const float *w, float *packed, int64_t cols, int64_t ld, int64_t packed_ld, int64_t lo, int64_t hi)
 {
     for (int64_t left = 0; left < cols; left += 16)
         for (int64_t r = lo; r < hi; r += 4)
             for (int64_t c = left; c < left + 16 && c < cols; c += 4) {
                 const float *x = w + r * ld + c;
-                v_store_transposed(twin + c * twin_ld + r, twin_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
+                v_store_transposed(packed + c * packed_ld + r, packed_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
             }
 }
 
 /* The other copy of every matrix that has one, as a host may have changed the weights. */
-static void write_twins(eegen *s, int64_t thread, int64_t threads)
+static void write_packed(eegen *s, int64_t thread, int64_t threads)
 {
     const float *w = weights_of(s);
-    float *twin = twins_of(s);
-    turn(w + W_layers_0_wqkv, twin + T_layers_0_wqkv, 48, 48, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_wo, twin + T_layers_0_wo, 16, 16, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_w1, twin + T_layers_0_w1, 64, 64, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_w2, twin + T_layers_0_w2, 64, 64, 16, PART(0, 16, 4));
-    turn(w + W_lm_head, twin + T_lm_head, 28, 28, 16, PART(0, 16, 4));
+    float *packed = packed_of(s);
+    turn(w + W_layers_0_wqkv, packed + P_layers_0_wqkv, 48, 48, 16, PART(0, 16, 4));
+    turn(w + W_layers_0_wo, packed + P_layers_0_wo, 16, 16, 16, PART(0, 16, 4));
+    turn(w + W_layers_0_w1, packed + P_layers_0_w1, 64, 64, 16, PART(0, 16, 4));
+    turn(w + W_layers_0_w2, packed + P_layers_0_w2, 64, 64, 16, PART(0, 16, 4));
+    turn(w + W_lm_head, packed + P_lm_head, 28, 28, 16, PART(0, 16, 4));
 }
 
 /* What the other threads have added up, to the gradients; their sums are cleared for the next step. */
@@ -10632,7 +10637,7 @@ static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
     update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
     if (clips) {
         if (threads > 1) wait_for_all(s);
-        write_twins(s, thread, threads);
+        write_packed(s, thread, threads);
         return;
     }
 }
@@ -10652,7 +10657,7 @@ EXPORT int64_t eegen_arena(void *arena)
     const int64_t keys = keys_for(s->longest), threads = s->threads;
     const int64_t least = (BLOCK + 16) * keys_for(BLOCK), entries = rows * keys > least ? rows * keys : least;
     const int64_t by_rows = (rows - 16) / BLOCK, by_entries = (entries / keys_for(BLOCK) - 16) / BLOCK;
-    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + TWINS);
+    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + PACKED);
     (void)threads;
     s->rows_most = rows;
     s->keys = keys;
@@ -10796,7 +10801,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     const float *lr = floats_of(s, s->at_lr);
     const uint64_t numbers = flush_tiny_numbers();
     int64_t i = 0;
-    write_twins(s, thread, threads);
+    write_packed(s, thread, threads);
     for (; i < count; i++) {
         const uint64_t t0 = ticks();
         if (thread == 0) next_batch(s);
@@ -10836,7 +10841,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
 EXPORT double eegen_loss(void *arena, int64_t n)
 {
     eegen *s = arena;
-    write_twins(s, 0, 1);
+    write_packed(s, 0, 1);
     find_rows(s, n, 1);
     forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
     return batch_loss(s, 0, 1) * (double)s->count;
@@ -10878,7 +10883,7 @@ EXPORT void eegen_sample(void *arena, int64_t n)
     const int64_t keys = s->keys;
     int32_t rows = 0;
     s->keys = keys_for(BLOCK);
-    write_twins(s, 0, 1);
+    write_packed(s, 0, 1);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
         const int32_t lo = rows;
