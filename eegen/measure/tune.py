@@ -26,7 +26,7 @@ from eegen.plan.planner import Plan, outer_shape, product_shape
 from eegen.plan.tree import Recurrence
 from eegen.run.compiled import Compiled, compile_model, pick_target
 from eegen.run.data import Dataset, build_dataset
-from eegen.targets.base import Choice
+from eegen.targets.tiles import Choice
 from eegen.toolchain import measured_tiles as tuned
 from eegen.toolchain.compiler import find_compiler
 from eegen.train.loop import TrainOptions, interrupts

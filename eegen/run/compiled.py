@@ -20,7 +20,7 @@ from eegen.toolchain import measured_tiles as tuned
 from eegen.toolchain.compilation import BASE_FLAGS, PROGRAM_FLAGS, Build, Compiler, build, find_compiler, package_digest
 
 if TYPE_CHECKING:
-    from eegen.targets.base import Choice
+    from eegen.targets.tiles import Choice
     from eegen.toolchain.compilation import Kind
 
 
