@@ -16,7 +16,7 @@ import numpy as np
 from eegen.language.formats import F32, Format
 
 if TYPE_CHECKING:
-    from eegen.language.rows import Rows
+    pass
 
 Array = np.ndarray
 Domain = Literal["param", "pair", "prefix", "scalar"]

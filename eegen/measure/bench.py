@@ -21,7 +21,7 @@ from eegen.measure import peers
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
 from eegen.plan.call import Call
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.run.compiled import Compiled, compile_model
 from eegen.run.data import Dataset, build_dataset, split
 from eegen.run.session import Library, Session

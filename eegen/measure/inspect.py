@@ -13,7 +13,7 @@ from eegen.errors import EegenError
 from eegen.measure import assembly
 from eegen.models.config import ModelConfig
 from eegen.plan.kernels.kernel import Kernel
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.run.compiled import compile_model
 from eegen.targets import cpu_machine
 

@@ -22,7 +22,8 @@ from eegen.models import FITS
 from eegen.models.config import ModelConfig
 from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.kernels.matrix import Outer, Product
-from eegen.plan.planner import Plan, outer_shape, product_shape
+from eegen.plan.records import Plan
+from eegen.plan.kernels.matrix import outer_shape, product_shape
 from eegen.plan.tree import Recurrence
 from eegen.run.compiled import Compiled, compile_model, pick_target
 from eegen.run.data import Dataset, build_dataset

@@ -14,9 +14,7 @@ from eegen.targets import Target
 TALL = 1.5  # sides longer than wide from which on squares are cheaper: 17 + 2 n products [side][side] for 5 + 10 n
 
 
-def matrix_updates(
-    parameters: Iterable[Parameter], target: Target, kernels: KernelTable
-) -> tuple[MatrixUpdate, ...]:
+def matrix_updates(parameters: Iterable[Parameter], target: Target, kernels: KernelTable) -> tuple[MatrixUpdate, ...]:
     """Every tensor of the parameters that the optimizer has a rule for as a matrix; those of a stack one by one."""
     matrices = [parameter for parameter in parameters if parameter.matrix]
     return tuple(update_of(p, i, target, kernels) for p in matrices for i in range(len(p.parts)))

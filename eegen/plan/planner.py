@@ -22,7 +22,7 @@ from eegen.plan.lower import Section, lower
 from eegen.plan.lowering.builder import Context, KernelTable
 from eegen.plan.muon import matrix_updates
 from eegen.plan.programs import PROGRAMS, Program
-from eegen.plan.records import Buffer, Plan, ProgramPlan, Procedure
+from eegen.plan.records import Buffer, Plan, Procedure, ProgramPlan
 from eegen.plan.slots import assign_slots
 from eegen.targets import TARGETS
 
@@ -103,9 +103,7 @@ def plan_program(program: Program, model: ModelGraph, context: Context, kernels:
     logits = lowered.names[model.logits]
     everything = [item for items in lowered.procedures.values() for item in items]
     placed, slots = assign_slots(everything, buffers, kept={logits})
-    procedures = {
-        name: Procedure(name, place_barriers(items, placed)) for name, items in lowered.procedures.items()
-    }
+    procedures = {name: Procedure(name, place_barriers(items, placed)) for name, items in lowered.procedures.items()}
     return ProgramPlan(program, procedures, placed, slots, logits, lowered.sums)
 
 

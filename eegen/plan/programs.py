@@ -61,7 +61,12 @@ INFER = Program(
     differentiates=False,
     entries=(
         Entry("eegen_infer_arena", "lays out the arena for the sizes in its header", (), I64),
-        Entry("eegen_evaluate", "the loss of prefixes, summed over their positions", (Argument("rows"), Argument("pairs"), Argument("positions")), F64),
+        Entry(
+            "eegen_evaluate",
+            "the loss of prefixes, summed over their positions",
+            (Argument("rows"), Argument("pairs"), Argument("positions")),
+            F64,
+        ),
         Entry("eegen_sample", "completes texts", (Argument("n"),)),
     ),
 )

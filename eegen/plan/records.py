@@ -10,7 +10,7 @@ from eegen.language.formats import F32, Format
 from eegen.language.graph import Part
 from eegen.language.optimizers import OPTIMIZERS, Optimizer
 from eegen.plan.build_config import BuildConfig
-from eegen.plan.call import Call, Item, calls_of
+from eegen.plan.call import Call, CallLoop, Item, calls_of
 from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.kernels.matrix import Outer
 from eegen.plan.kernels.newton_schulz import NewtonSchulz
@@ -206,6 +206,12 @@ class Plan:
     def scratch(self) -> int:
         """Numbers of scratch memory that a thread needs for the kernel that needs most."""
         return max((kernel.scratch for kernel in self.kernels), default=0)
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether calls are repeated level by level."""
+        items = [item for program in self.programs for one in program.procedures.values() for item in one.items]
+        return any(isinstance(item, CallLoop) for item in items)
 
     @property
     def slot_count(self) -> int:

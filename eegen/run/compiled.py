@@ -13,7 +13,8 @@ from eegen.language.optimizers import NUMBERS
 from eegen.models import FITS
 from eegen.models.config import ModelConfig, default_config
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
-from eegen.plan.planner import Plan, make_plan
+from eegen.plan.planner import make_plan
+from eegen.plan.records import Plan
 from eegen.status import note
 from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import measured_tiles as tuned
@@ -133,7 +134,7 @@ def compile_model(
     if tiles is None:
         tiles = {} if runs_here(chosen) else tuned.load(chosen, compiler)
     settings = BuildConfig(
-        config, chosen.name, optimizer, profile, svl_bits or SVL_DEFAULT, tuple(sorted(tiles.items()))
+        config, chosen.name, optimizer, profile, svl_bits=svl_bits or SVL_DEFAULT, tiles=tuple(sorted(tiles.items()))
     )
     plan = make_plan(settings)
     program = kind == "program"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegen.errors import EegenError
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.run.data import Dataset, build_dataset
 from eegen.run.session import Engine, Session
 from eegen.train.loop import MAX_SEED

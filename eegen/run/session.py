@@ -16,7 +16,7 @@ from eegen.emit import arena
 from eegen.errors import EegenError
 from eegen.language.optimizers import NUMBERS
 from eegen.models import FITS
-from eegen.plan.planner import Parameter, Plan
+from eegen.plan.records import Parameter, Plan
 from eegen.run.data import Dataset
 
 Array = np.ndarray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eegen.language.graph import Array, Value, define
-from eegen.language.ops.shapes import like_parameter, same
+from eegen.language.ops.shapes import like_parameter
 from eegen.language.rows import Rows
 
 
@@ -41,5 +41,11 @@ define(
     reads="in_out",
     products=lambda v: v.inputs[1].shape[0] * v.attrs["top_k"],
 )
-define("top_linear_grad", "top_linear_grad", lambda inputs, attrs, domain: (inputs[1].shape, domain), top_linear_grad, reads="in_out")
+define(
+    "top_linear_grad",
+    "top_linear_grad",
+    lambda inputs, attrs, domain: (inputs[1].shape, domain),
+    top_linear_grad,
+    reads="in_out",
+)
 define("top_outer", "top_outer", like_parameter, top_outer)

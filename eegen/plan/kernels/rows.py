@@ -22,6 +22,7 @@ class Operand:
     gather: str = ""
     name: str = field(default="x", compare=False)
 
+
 @dataclass(frozen=True)
 class Step:
     """One step of a row program or of an epilogue: an op on earlier steps (by number) and at most one operand.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from eegen.language.formats import I32
 from eegen.plan.kernels.kernel import Kernel, Param, Work
 
-
 MOST_VECTORS = 8
 
 
