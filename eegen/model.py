@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegen.defaults import flag
 from eegen.errors import EegenError
 from eegen.models import FITS
 from eegen.models.config import ModelConfig, model_config
@@ -400,7 +399,7 @@ class Model:
         chosen = {name: value for name, value in given.items() if value is not None}
         idle = [name for name in chosen if name not in ("val", "threads", "sharing")]
         if idle and self.config.model in FITS:
-            raise EegenError(f"{flag(idle[0])} means nothing to the model '{self.config.model}', which is not trained")
+            raise EegenError(f"`{idle[0]}` means nothing to the model '{self.config.model}', which is not trained")
         fresh = train_options(self.optimizer, seed=self.options.seed, **chosen)
         if not resume:
             return fresh
@@ -418,7 +417,8 @@ class Model:
         else:
             return
         kept = f"; {saver.path} keeps the last good checkpoint" if saver and saver.path.exists() else ""
-        raise EegenError(f"stopped at step {step}: {what}; a lower --lr than {self.options.lr:g} may help{kept}")
+        hint = f"; a lower `lr` than {self.options.lr:g} may help"
+        raise EegenError(f"stopped at step {step}: {what}{kept}", lr=hint)
 
 
 def load(path: str | os.PathLike[str], **options: Any) -> Model:

@@ -156,10 +156,10 @@ def test_a_checkpoint_can_be_looked_at_without_its_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"n": 0}, "-n is 0"),
-        ({"temperature": 0.0}, "--temperature is 0"),
-        ({"temperature": -1.0}, "--temperature is -1"),
-        ({"seed": 0}, "--seed is 0"),
+        ({"n": 0}, "`n` is 0"),
+        ({"temperature": 0.0}, "`temperature` is 0"),
+        ({"temperature": -1.0}, "`temperature` is -1"),
+        ({"seed": 0}, "`seed` is 0"),
         ({"prefix": "an9"}, "'9', which the model does not know"),
         ({"prefix": "a" * 16}, "the prefix has 16 characters; the model's block is 16"),
     ],

@@ -19,13 +19,17 @@ import pytest
 from machines import missing
 
 from eegen import __version__
-from eegen.commands import cli
+from eegen.commands import app
 from eegen.run import checkpoint
 from eegen.targets import TARGETS, best_target, runs_here
 from eegen.toolchain.compilation import find_qemu
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from eegen.cli import main; main()"]
+PROGRAM = [
+    sys.executable,
+    "-c",
+    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from eegen.commands.app import main; main()",
+]
 
 
 @dataclass
@@ -51,7 +55,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def running(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["eegen", *map(str, words)])
         with pytest.raises(SystemExit) as exit:
-            cli.main()
+            app.main()
         captured = capsys.readouterr()
         code = exit.value.code
         return Answer(code if isinstance(code, int) else 0, captured.out, captured.err)

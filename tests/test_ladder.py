@@ -82,7 +82,7 @@ def test_a_seed_names_a_ladder(documents: list[str]) -> None:
 
 
 def test_a_seed_out_of_range_is_refused_before_anything_is_trained() -> None:
-    with pytest.raises(EegenError, match="--seed is 0; it must be 1 to"):
+    with pytest.raises(EegenError, match="`seed` is 0; it must be 1 to"):
         ladder.climb(["anna", "bob"], seed=0)
 
 

@@ -208,7 +208,7 @@ def test_the_norm_that_clips_is_that_of_all_tensors(open_session: Open) -> None:
 
 
 def test_a_model_that_is_not_trained_has_no_optimizer() -> None:
-    with pytest.raises(EegenError, match="--optimizer means nothing to the model 'bigram-count'"):
+    with pytest.raises(EegenError, match="`optimizer` means nothing to the model 'bigram-count'"):
         Model("bigram-count", data=["ab"], optimizer="lion")
 
 

@@ -203,7 +203,7 @@ class Steps:
 
     def run(self, n: int) -> None:
         if not self.session.train(self.rates[:n])[-1] < 1e30:
-            raise EegenError(f"the loss is no longer a number: a lower --lr than {self.options.lr:g} may help")
+            raise EegenError("the loss is no longer a number", lr=f": a lower `lr` than {self.options.lr:g} may help")
 
     def measure(self) -> None:
         """One window of `timed`, with the difference it makes to the counters."""
@@ -265,7 +265,7 @@ def bench(
         raise EegenError(f"there is nothing to measure: the model '{config.model}' is not trained in steps")
     build["optimizer"] = options.optimizer
     if against and (options.optimizer != "adam" or options.clip):
-        raise EegenError("--against compares steps of plain Adam: leave --optimizer and --clip out")
+        raise EegenError("`against` compares steps of plain Adam: leave `optimizer` and `clip` out")
     if options.val is not None:
         documents, _ = split(documents, options.val, options.seed)
     data = build_dataset(documents, chars, config.block_size)

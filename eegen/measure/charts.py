@@ -22,16 +22,16 @@ def check(path: Path) -> None:
     """Refuse a picture that could not be drawn, before anything is measured."""
     pyplot()
     if not path.resolve().parent.is_dir():
-        raise EegenError(f"--plot {path}: there is no folder {path.parent}")
+        raise EegenError(f"`plot` {path}: there is no folder {path.parent}")
     if path.suffix not in (".svg", ".png", ".pdf"):
-        raise EegenError(f"--plot is {path}; its name must end in .svg, .png or .pdf")
+        raise EegenError(f"`plot` is {path}; its name must end in .svg, .png or .pdf")
 
 
 def pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise EegenError("--plot needs matplotlib; try `pip install matplotlib`") from None
+        raise EegenError("`plot` needs matplotlib; try `pip install matplotlib`") from None
     matplotlib.use("agg")
     from matplotlib import pyplot
 

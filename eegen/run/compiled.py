@@ -11,7 +11,8 @@ from eegen.defaults import TRAIN_DEFAULTS
 from eegen.errors import EegenError
 from eegen.language.optimizers import NUMBERS
 from eegen.models import FITS
-from eegen.models.config import ModelConfig, default_config
+from eegen.models.config import DEFAULT_MODEL, ModelConfig
+from eegen.options import flag
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
 from eegen.plan.planner import Plan, make_plan
 from eegen.status import note
@@ -84,16 +85,11 @@ def build_command(build: BuildConfig, standalone: bool = False) -> str:
     """The command line that makes this build."""
     config = build.model
     words = ["eegen", "build"]
-    default = default_config(config.model)
-    for name, value in config.as_dict().items():
-        if name == "model":
-            if value != "gpt":
-                words += ["--model", value]
-        elif name == "vocab_size" or (name == "d_ff" and value == 4 * config.d_model):
-            continue
-        elif value != getattr(default, name):
-            flag = "--" + name.replace("_", "-")
-            words += [flag] if value is True else [] if value is False else [flag, str(value)]
+    if config.model != DEFAULT_MODEL:
+        words += ["--model", config.model]
+    for name, value in config.changed.items():
+        if name != "vocab_size" and value is not False:  # the data decide the vocabulary
+            words += [flag(name)] if value is True else [flag(name), str(value)]
     words += ["--target", build.target]
     if build.svl_bits != SVL_DEFAULT:
         words += ["--svl-bits", str(build.svl_bits)]
@@ -123,12 +119,12 @@ def compile_model(
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
-        hint = "; --emulate runs it in QEMU" if chosen.machine == "aarch64" else ""
-        raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}{hint}")
+        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.machine == "aarch64" else {}
+        raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}", **hints)
     if optimizer != "adam" and config.model in FITS:
-        raise EegenError(f"--optimizer means nothing to the model '{config.model}', which is not trained")
+        raise EegenError(f"`optimizer` means nothing to the model '{config.model}', which is not trained")
     if svl_bits is not None and not chosen.svl_bits:
-        raise EegenError(f"--svl-bits means nothing to the target {chosen.name}")
+        raise EegenError(f"`svl_bits` means nothing to the target {chosen.name}")
     compiler = find_compiler(cc)
     if tiles is None:
         tiles = {} if runs_here(chosen) else tuned.load(chosen, compiler)

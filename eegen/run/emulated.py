@@ -49,7 +49,7 @@ class EmulatedEngine:
         """Lay out the arena of a header, once, and give its memory."""
         dtype = header_dtype(1, 1)
         if header[: dtype.itemsize].view(dtype)["threads"][0] != 1:
-            raise EegenError("an emulated target runs on one thread; leave --threads at 1")
+            raise EegenError("an emulated target runs on one thread", threads="; leave `threads` at 1")
         os.pwrite(self.file, header.tobytes(), 0)
         size = int(self.call("eegen_arena"))
         return mmap.mmap(self.file, size)

@@ -34,11 +34,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= 1_000_000:
-            raise EegenError(f"-n is {self.n}; it must be 1 to 1000000")
+            raise EegenError(f"`n` is {self.n}; it must be 1 to 1000000")
         if not 0 < self.temperature < math.inf:
-            raise EegenError(f"--temperature is {self.temperature:g}; it must be a number above 0")
+            raise EegenError(f"`temperature` is {self.temperature:g}; it must be a number above 0")
         if not 1 <= self.seed <= MAX_SEED:
-            raise EegenError(f"--seed is {self.seed}; it must be 1 to {MAX_SEED}")
+            raise EegenError(f"`seed` is {self.seed}; it must be 1 to {MAX_SEED}")
 
 
 def loss(plan: Plan, engine: Engine, weights: Weights, data: Dataset) -> float:

@@ -71,16 +71,16 @@ class Library:
         built, here = self.lib.eegen_vector_bits(), self.lib.eegen_machine_bits()
         if built != here:
             raise EegenError(
-                f"{path.stem} is built for streaming vectors of {built} bits and this machine's have {here}: "
-                f"build with --svl-bits {here}"
+                f"{path.stem} is built for streaming vectors of {built} bits and this machine's have {here}",
+                svl_bits=f": build with `svl_bits` {here}",
             )
 
     def allocate(self, header: Array) -> Buffer:
         size = self.lib.eegen_arena(self.ffi.from_buffer(header))
         if (free := free_memory()) is not None and size > free:
             raise EegenError(
-                f"this model and batch need {size / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free: "
-                "choose a smaller model or --batch"
+                f"this model and batch need {size / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free",
+                batch=": choose a smaller model or `batch`",
             )
         try:
             mapped = mmap.mmap(-1, size + HUGE_PAGE)
@@ -183,7 +183,8 @@ class Session:
 
     def fit(self) -> None:
         """Set the parameters of a model that is computed from its data, not trained."""
-        for name, values in FITS[self.plan.build.model.model](self.data).items():
+        fit = FITS[self.plan.build.model.model]
+        for name, values in fit(self.data.token, self.data.target, self.data.vocab_size).items():
             self.parameters[name][:] = values
 
     def train(self, lr: Array) -> Array:
