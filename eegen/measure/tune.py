@@ -20,7 +20,8 @@ from eegen.errors import EegenError
 from eegen.measure.bench import WINDOW, Steps
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
-from eegen.plan.kernels import Kernel, Outer, Product
+from eegen.plan.kernels.kernel import Kernel
+from eegen.plan.kernels.matrix import Outer, Product
 from eegen.plan.planner import Plan, outer_shape, product_shape
 from eegen.plan.tree import Recurrence
 from eegen.run.compiled import Compiled, compile_model, pick_target
@@ -180,7 +181,7 @@ def shapes_of(plan: Plan) -> list[Shape]:
             if (shape := shape_of(plan, inner)) is None:
                 continue
             found.setdefault(shape.name, shape).kernels.append(number)
-            work[shape.name] = work.get(shape.name, 0) + inner.flops * called.count(kernel)
+            work[shape.name] = work.get(shape.name, 0) + inner.flops.row * called.count(kernel)
     return sorted(found.values(), key=lambda s: -work[s.name])
 
 
