@@ -51,7 +51,7 @@ def bench(
     if plot:
         from eegen.measure import charts
 
-        charts.check(plot)
+        charts.check_plot(plot)
     result = measurement.bench(
         model_configuration(model, chars),
         documents,
@@ -62,7 +62,7 @@ def bench(
         **target_options(target),
     )
     if plot:
-        charts.roofline(result, plot)
+        charts.plot_roofline(result, plot)
     if json:
         return print_json(result.as_dict())
     measurement.show(result)
