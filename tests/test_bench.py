@@ -145,9 +145,9 @@ def test_a_model_without_steps_is_refused(names: list[str], letters: str) -> Non
 
 def test_roofline(result: Result, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from eegen.measure.charts import roofline
+    from eegen.measure.charts import plot_roofline
 
-    roofline(result, tmp_path / "roof.svg")
+    plot_roofline(result, tmp_path / "roof.svg")
     assert "<svg" in (tmp_path / "roof.svg").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["roof.svg"]
 

@@ -26,7 +26,7 @@ WIDEST = 100  # columns of text, in a terminal that has more
     MODEL,
     TARGET,
     panel(DATA, TRAINING.options["optimizer"]),
-    examples=("eegen inspect --d-model 64", "eegen inspect --kernel w1_forward --asm"),
+    examples=("eegen inspect --d-model 64", "eegen inspect --kernel product_16x64_relu --asm"),
 )
 def inspect(
     model: Given,
