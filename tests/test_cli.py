@@ -454,7 +454,7 @@ def test_a_loss_that_is_no_number_says_the_step(run: Run) -> None:
 
 
 def test_more_memory_than_there_is_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eegen.run.session.free_memory", lambda: 1 << 20)
+    monkeypatch.setattr("eegen.run.engine.free_memory", lambda: 1 << 20)
     answer = run("train", "--steps", 1, "--batch", 4096)
     assert answer.code == 2
     assert re.search(r"need \d+.\d GiB of memory and 0.0 GiB are free: choose a smaller", answer.err)

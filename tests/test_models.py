@@ -82,7 +82,7 @@ def test_sharing_rows_changes_nothing(model: Case, machine: Machine, open_sessio
     for sharing in (True, False):
         session = opened(open_session, model, machine, sharing=sharing)
         session.gradient(np.arange(len(model.documents), dtype=np.int32))
-        rows.append(int(session.header["rows"]))
+        rows.append(session.rows.prefix)
         gradients.append({name: value.copy() for name, value in session.gradients.items()})
         losses.append(session.train(np.full(4, 0.01, np.float32)))
     assert rows[0] < rows[1]
@@ -113,7 +113,7 @@ def test_a_recurrent_state_is_computed_once_a_prefix(open_session: Open) -> None
     """The rows of a batch are its distinct prefixes, however often each occurs."""
     session = open_session(NATIVE[0], model_config("rnn"), ["abc", "abd", "abc", "a"], LETTERS, batch=4, random=False)
     session.gradient(np.arange(4, dtype=np.int32))
-    assert int(session.header["rows"]) == 5
+    assert session.rows.prefix == 5
 
 
 def test_counts_of_bigrams_give_their_shares(open_session: Open) -> None:

@@ -78,20 +78,20 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.stdout.flush()
     except EegenError as error:
-        code = report(str(error), error.exit_code)
+        code = fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        code = report("interrupted", 130)
+        code = fail("interrupted", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader is gone: writing at exit must not fail again
         code = 1
     except OSError as error:
-        code = report(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+        code = fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except Exception as error:
         # A usage error of typer's, in whichever module its version keeps the class.
         if not hasattr(error, "format_message"):
             raise
         message = " ".join(error.format_message().split()).rstrip(".")
-        code = report(f"{message}; see {command_of(error)} --help", 2)
+        code = fail(f"{message}; see {command_of(error)} --help", 2)
     sys.exit(code)
 
 
@@ -100,7 +100,7 @@ def command_of(error: Any) -> str:
     return str(error.ctx.command_path) if getattr(error, "ctx", None) else "eegen"
 
 
-def report(text: str, code: int) -> int:
+def fail(text: str, code: int) -> int:
     """Print a failure; return its exit code."""
     print_note(text)
     return code

@@ -120,7 +120,7 @@ def build_into(
 
 def next_command(compiled: Compiled, kind: str, foreign: str | None, binary: Path, data: Path | None) -> str:
     """A command that uses what was built."""
-    from eegen.run.compiled import build_command
+    from eegen.run.sources import build_command
     from eegen.targets import best_target
     from eegen.toolchain.compilation import emulator
 

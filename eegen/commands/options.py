@@ -69,6 +69,9 @@ CONFIG = Option(
 )
 
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object; notes go to stderr.")]
+Emulate = Annotated[
+    bool, typer.Option("--emulate", metavar="", help="Run a target that this machine does not have, in QEMU.")
+]
 CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", show_default=False, help="File that --save wrote.")]
 
 

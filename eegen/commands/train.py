@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eegen.commands.options import FILES, MODEL, TARGET, TRAINING, Json, command
+from eegen.commands.options import FILES, MODEL, TARGET, TRAINING, Emulate, Json, command
 from eegen.commands.printing import format_count, json_number, print_fields, print_json, print_note, print_text
 from eegen.commands.values import checked_options, fixed_options, target_options, training_options
 from eegen.errors import EegenError
@@ -46,9 +46,7 @@ def train(
     show_recipe: Annotated[
         bool, typer.Option("--show-recipe", metavar="", help="Print all options of the run as TOML; do not train.")
     ] = False,
-    emulate: Annotated[
-        bool, typer.Option("--emulate", metavar="", help="Run a target that this machine does not have, in QEMU.")
-    ] = False,
+    emulate: Emulate = False,
     json: Json = False,
 ) -> None:
     """Train a model; print its loss, its speed and ten samples, and keep it with --save."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eegen.commands.options import MODEL, TARGET, TRAINING, Json, command, panel
-from eegen.commands.printing import print_json
+from eegen.commands.printing import format_count, print_json, print_text
 from eegen.commands.values import checked_options, model_configuration, target_options
 from eegen.options import Given
 from eegen.train.option_table import DATA
+
+if TYPE_CHECKING:
+    from eegen.measure.tune import Outcome
+    from eegen.targets.base import Choice
 
 
 @command(
@@ -41,7 +45,11 @@ def tune(
 
     if reset:
         gone = measured_tiles.forget()
-        return print_json({"forgotten": len(gone)}) if json else print(f"forgot {len(gone)} files of measured tiles")
+        return (
+            print_json({"forgotten": len(gone)})
+            if json
+            else print(f"deleted {format_count(len(gone), 'file')} of measured tiles")
+        )
     documents = load_documents(general.get("data"))
     chars = vocabulary(documents)
     outcome = search.tune(
@@ -55,6 +63,30 @@ def tune(
     if json:
         print_json(outcome.as_dict())
     else:
-        search.show(outcome)
+        print_outcome(outcome)
     if outcome.interrupted:
         raise typer.Exit(130)
+
+
+def print_outcome(outcome: Outcome) -> None:
+    print(f"{outcome.name}: {format_count(outcome.builds, 'build')} in {outcome.seconds:.0f} s")
+    width = max(len(s.name) for s in outcome.shapes)
+    print(f"{'shape':<{width}}  {'default':>12}  {'best':>12}  {'µs':>8}  {'gain':>5}  tried")
+    for s in outcome.shapes:
+        best = format_tile(s.best) if s.best != s.default else "the same"
+        print(f"{s.name:<{width}}  {format_tile(s.default):>12}  {best:>12}  {s.us:8.2f}  {s.gain:5.2f}  {s.count:5}")
+    print_text(
+        "Shapes: a product is vectors of a row of the result x inner size, an outer is rows x vectors of the gradient."
+    )
+    print_text("Tiles: rows x vectors, then the unroll factor. µs: all kernels of the shape in a step, at the default.")
+    if outcome.tuned_us:
+        print(f"a step: {outcome.default_us:.1f} µs with the defaults, {outcome.tuned_us:.1f} µs with the best")
+    if outcome.kept:
+        print_text(f"kept for later builds: {outcome.kept}")
+    else:
+        print("nothing is kept: the defaults are as fast")
+
+
+def format_tile(choice: Choice) -> str:
+    rows, vectors, unroll = choice
+    return f"{rows} x {vectors}, {unroll}"

@@ -12,7 +12,8 @@ import numpy as np
 from eegen.errors import EegenError, EegenFailure
 
 if TYPE_CHECKING:
-    from eegen.measure.bench import KernelTime, Result
+    from eegen.measure.bench_result import Result
+    from eegen.measure.kernel_times import KernelTime
     from eegen.measure.ladder import Ladder
 
 IN_CACHE, IN_MEMORY = 256 << 10, 256 << 20  # bytes that L2 holds, and that no cache holds

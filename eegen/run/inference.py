@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from eegen.errors import EegenError
 from eegen.plan.planner import Plan
 from eegen.run.data import Dataset, build_dataset
-from eegen.run.session import Engine, Session
-from eegen.train.loop import MAX_SEED
+from eegen.run.engine import Engine
+from eegen.run.random_stream import MAX_SEED
+from eegen.run.session import Session
 
 Weights = Mapping[str, NDArray[np.float32]]
 

@@ -20,6 +20,8 @@ from eegen.emit.arena import MAX_THREADS
 from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS, How
 from eegen.models import FITS
+from eegen.run.header import PHASES, StepSettings
+from eegen.run.random_stream import MAX_SEED
 from eegen.run.session import Session
 from eegen.train.schedules import SCHEDULES, rates
 
@@ -27,8 +29,6 @@ RECENT = 100
 """Steps whose mean loss stands for the loss of a run; also how often `until_loss` is checked."""
 CHUNK_SECONDS = 0.04
 CHUNK_STEPS = 4096
-PARTS = ("batch", "forward", "backward", "update")
-MAX_SEED = (1 << 64) - 1
 
 LIMITS: dict[str, tuple[int, int]] = {
     "steps": (1, 10**12),
@@ -62,8 +62,13 @@ class TrainOptions:
     clip: float = How.clip
 
     @property
+    def step_settings(self) -> StepSettings:
+        """The numbers of a step that the optimizer takes besides the learning rate."""
+        return StepSettings(**{name: getattr(self, name) for name in STEP_OPTIONS})
+
+    @property
     def session(self) -> dict[str, Any]:
-        """What a session has to know of them when it is opened."""
+        """The options of `Session` that they set."""
         return {
             "batch": self.batch,
             "seed": self.seed,
@@ -102,7 +107,7 @@ class TrainOptions:
 
 
 STEP_OPTIONS = ("beta1", "beta2", "momentum", "weight_decay", "clip")
-"""Those that the generated code reads from its header."""
+"""Those that are numbers of a step (StepSettings)."""
 
 
 def train_options(optimizer: str, **given: Any) -> TrainOptions:
@@ -166,7 +171,7 @@ def run(
     if session.plan.build.model.model in FITS:
         return _fit(session, position)
     losses: list[NDArray[np.float32]] = []
-    ticks = session.header["ticks"].copy()
+    ticks = session.measure().phases
     began, spent, before, count, us = time.perf_counter(), 0.0, position.seconds, 0, 0.0
     stopped = ""
     while not stopped:
@@ -197,9 +202,9 @@ def run(
         elif interrupted():
             stopped = "interrupted"
     us_per_step = spent / max(count, 1) * 1e6
-    ticks = (session.header["ticks"] - ticks).astype(np.float64)
+    ticks = (session.measure().phases - ticks).astype(np.float64)
     shares = ticks / max(ticks.sum(), 1) * us_per_step
-    return Outcome(np.concatenate(losses), us_per_step, dict(zip(PARTS, shares.tolist())), stopped)
+    return Outcome(np.concatenate(losses), us_per_step, dict(zip(PHASES, shares.tolist())), stopped)
 
 
 def _fit(session: Session, position: Position) -> Outcome:
@@ -210,7 +215,7 @@ def _fit(session: Session, position: Position) -> Outcome:
     loss = session.loss()
     position.done = 1
     position.recent.append(loss)
-    return Outcome(np.array([loss], np.float32), position.seconds * 1e6, dict.fromkeys(PARTS, 0.0), "done")
+    return Outcome(np.array([loss], np.float32), position.seconds * 1e6, dict.fromkeys(PHASES, 0.0), "done")
 
 
 def _chunk_size(options: TrainOptions, position: Position, us: float) -> int:

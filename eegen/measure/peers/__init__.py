@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eegen.errors import EegenError
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
+from eegen.run.random_stream import next_state
 from eegen.train.loop import TrainOptions
 
 MODULES = {"torch": "eegen.measure.peers.pytorch", "jax": "eegen.measure.peers.jax_scan"}
@@ -68,18 +69,16 @@ def padded(data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def batches(data: Dataset, options: TrainOptions, state: int) -> Iterator[list[int]]:
     """The documents of each step, as eegen draws them from its random stream."""
-    many, cursor, mask = len(data.documents), 0, (1 << 64) - 1
+    n, cursor = len(data.documents), 0
     while True:
         chosen = []
         for _ in range(options.batch):
             if options.order == "random":
-                state ^= state << 13 & mask
-                state ^= state >> 7
-                state ^= state << 17 & mask
-                chosen.append(state % many)
+                state = next_state(state)
+                chosen.append(state % n)
             else:
                 chosen.append(cursor)
-                cursor = (cursor + 1) % many
+                cursor = (cursor + 1) % n
         yield chosen
 
 
