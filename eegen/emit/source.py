@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from eegen.emit import arena, calls, expressions, functions
+from eegen.emit import arena, calls, entries, expressions, functions
 from eegen.plan.kernels.attention import Attention
 from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.records import Plan, up
@@ -77,6 +77,8 @@ def environment() -> jinja2.Environment:
         "scalar": expressions.scalar,
         "place": expressions.place,
         "epilogue": expressions.epilogue,
+        "printed_format": entries.printed_format,
+        "served_call": entries.served_call,
     }
     return env
 

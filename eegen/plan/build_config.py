@@ -33,7 +33,7 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         if self.svl_bits not in SVL_BITS:
-            raise EegenError(f"--svl-bits is {self.svl_bits}; it must be one of {', '.join(map(str, SVL_BITS))}")
+            raise EegenError(f"`svl_bits` is {self.svl_bits}; it must be one of {', '.join(map(str, SVL_BITS))}")
         if self.optimizer not in OPTIMIZERS:
             raise EegenError(f"unknown optimizer '{self.optimizer}'; they are {', '.join(OPTIMIZERS)}")
 

@@ -104,7 +104,7 @@ class Peer:
         batches: Iterator[list[int]],
     ) -> None:
         if options.threads > 1:
-            raise EegenError("--against jax is measured on one thread: leave --threads out")
+            raise EegenError("`against` jax is measured on one thread: leave `threads` out")
         self.graph, self.logits = build_graph(config)
         for value in self.graph.values:
             if value.op != "parameter" and value.op not in OPS:

@@ -43,6 +43,8 @@ class NewtonSchulz(Kernel):
     @property
     def params(self) -> tuple[Param, ...]:
         return (
+            Param("s", "state", "both"),
+            Param("thread", "thread"),
             Param("x", "rows", "both", self.ld),
             Param("y", "rows", "both", self.ld),
             Param("work", "weights", "both", 4 * self.side * self.ld),
@@ -74,6 +76,12 @@ class NewtonSchulz(Kernel):
             f"The nearest orthogonal matrix, almost, by {self.iterations} Newton-Schulz iterations{where}: {self.shape}. "
             f"{self.flops.row} FLOPs a row and {self.flops.once} more."
         )
+
+    def calls(self, rows: int) -> list[tuple[Kernel, int]]:
+        """The kernels that orthogonalizing a matrix of so many rows calls, and the rows of each call."""
+        if self.tall:
+            return [(self.square, rows), *[(self.times, self.padded)] * (4 * self.iterations - 3), (self.times, rows)]
+        return [(self.square, rows), (self.times, self.padded), (self.times, rows)] * self.iterations
 
     def work(self, tall: int) -> int:
         """Numbers of memory to work on an X of `tall` rows: two of it, four of its square, and the rows read past each."""
