@@ -8,7 +8,6 @@ from eegen.plan.kernels.kernel import Kernel, Param, Work, index
 from eegen.plan.kernels.quads import Quads, quads
 from eegen.targets import Target
 
-
 MOST_KEYS = 256  # of a row: the largest block size
 
 

@@ -20,8 +20,8 @@ GRADIENT_PART = 4  # the same for the derivative, where keys and values have sum
 UNROLLED = 8  # vectors of a head whose dot product is written out; more are a loop
 
 Weights = Literal["memory", "lane", "permute", "pair"]
-"""How the weight of a key reaches the lanes of its head: by a load that broadcasts it, as the lane operand of an FMA, by a
-permutation inside each 128-bit lane, or by that once every lane of the score vector stands twice."""
+"""How the weight of a key reaches the lanes of its head: a load that broadcasts it, the lane operand of an FMA, a
+permutation inside each 128-bit lane, or that after every lane of the score vector has been doubled."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Parts:
 class Group:
     """`count` equal groups side by side, each of `width` columns, the first from column `start` on.
 
-    `scores_start` and `scores_width`: the same for the floats of their scores. `name` ends the names of their functions.
+    `scores_start` and `scores_width`: the same for the floats of their scores. `name` ends their functions' names.
     """
 
     name: str
