@@ -82,12 +82,12 @@ class Attention(Kernel):
 def attention(heads: int, head_dim: int, width: int, target: Target, backward: bool) -> Attention:
     """The attention kernel of a width: in quads of keys where heads and vectors fit into each other."""
     lanes = target.lanes
-    quads = lanes >= 4 and head_dim % 4 == 0 and (head_dim % lanes == 0 or lanes % head_dim == 0)
+    quads = bool(target.quads_vocabulary) and head_dim % 4 == 0 and (head_dim % lanes == 0 or lanes % head_dim == 0)
     prob_heads, vectors = heads, 0
     if quads:
         score_vectors = head_dim // 4
         scores = -(-(width // lanes) // score_vectors)
-        wanted = 8 if target.lane_broadcast else 4
+        wanted = target.score_vectors
         groups = -(-scores // min(scores, max(1, wanted // score_vectors)))
         vectors = -(-scores // groups) * score_vectors
         prob_heads = scores * lanes // 4
