@@ -34,7 +34,7 @@ TARGET = Rvv(
     vocabulary="rvv",
     lanes=VECTOR_BITS // 32,
     registers=32,
-    flags=(f"-march=rv64gcv_zvl{VECTOR_BITS}b", "-mrvv-vector-bits=zvl"),
+    flags=(f"-march=rv64gcv_zvl{VECTOR_BITS}b", f"-mrvv-vector-bits={VECTOR_BITS}"),
     triple="riscv64-linux-gnu",
     machine="riscv64",
     needs=("v",),
