@@ -5899,5 +5899,5 @@ static float eegen_peak_loop(int64_t n)
     c0 = v_add(c0, c23);
     return v_sum(c0);
 }
-EXPORT float eegen_peak(int64_t turns) { return eegen_peak_loop(turns); }
+EXPORT float eegen_peak(int64_t iterations) { return eegen_peak_loop(iterations); }
 EXPORT int64_t eegen_peak_flops(void) { return eegen_peak_flops_per_turn; }

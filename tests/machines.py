@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from eegen.models.config import ModelConfig
-from eegen.run.compiled import compile_model
+from eegen.run.compiled import Output, compile_model
 from eegen.run.data import build_dataset, vocabulary
-from eegen.run.emulated import EmulatedEngine
-from eegen.run.session import Engine, Library, Session
+from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
-from eegen.toolchain.compilation import emulator, find_qemu
+from eegen.toolchain.compilation import find_qemu
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,10 @@ def open_session(
 ) -> Session:
     """A session with its first weights, `spread` times as far from zero as usual."""
     machine.need()
-    kind: Any = "library" if machine.native else "program"
+    kind: Output = "library" if machine.native else "server"
     made = compile_model(config, machine.target, optimizer=optimizer, svl_bits=machine.svl_bits, kind=kind)
     data = build_dataset(documents, chars or vocabulary(documents), config.block_size)
-    engine: Engine
-    engine = Library(made.build.path) if machine.native else EmulatedEngine(made.build.path, emulator(made.plan.target))
-    session = Session(made.plan, engine, data, **options)
+    session = Session(made.plan, made.open_engine(), data, **options)
     session.init()
     for weights in session.parameters.values():
         weights *= np.float32(spread)
@@ -90,7 +87,4 @@ def open_session(
 
 def logits_of(session: Session, rows: int) -> np.ndarray:
     """The first rows of the logits [rows][vocabulary], where the last call left them."""
-    buffer = session.plan.buffers[session.plan.logits]
-    at = int(np.atleast_1d(session.header["at_slot"])[buffer.slot])
-    whole = np.frombuffer(session.memory, np.float32, rows * buffer.ld, at).reshape(rows, buffer.ld)
-    return whole[:, : session.plan.build.model.vocab_size]
+    return session.memory.row_buffer(session.plan.logits, rows)[:, : session.plan.build.model.vocab_size]

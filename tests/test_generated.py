@@ -12,7 +12,7 @@ from eegen.emit.samples import SAMPLES, source
 from eegen.models.config import ModelConfig
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
-from eegen.run.compiled import library_source, program_source
+from eegen.run.sources import library_source, program_source
 from eegen.targets import TARGETS
 
 GENERATED = Path(__file__).resolve().parent.parent / "generated"

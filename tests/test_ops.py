@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eegen.language.graph import Graph, Value
-from eegen.language.ops import OPS, top
-from eegen.language.oracle import Oracle, batch_rows
+from eegen.language.graph import OPS, Graph, Value, top
+from eegen.language.oracle import Oracle
+from eegen.language.rows import batch_rows
 from eegen.models import MODELS
-from eegen.models.config import ModelConfig, default_config
+from eegen.models.config import ModelConfig
 
 VOCAB, BLOCK = 5, 6
 ROWS = batch_rows([[0, 1, 2, 3], [0, 1, 1], [0, 1], [2], [2, 1, 0, 3, 3, 1]], VOCAB - 1, BLOCK)
@@ -166,5 +166,5 @@ def test_of_equal_entries_the_first_are_the_largest() -> None:
     ids=lambda value: "-".join(value) or "default" if isinstance(value, dict) else str(value),
 )
 def test_a_model_has_as_many_parameters_as_it_should(model: str, options: dict[str, Any], count: int) -> None:
-    tensors = Oracle(ModelConfig(**{**default_config(model).as_dict(), **options})).tensors()
+    tensors = Oracle(ModelConfig(**{**ModelConfig(model).as_dict(), **options})).tensors()
     assert sum(int(np.prod(shape)) for shape in tensors.values()) == count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from machines import EACH_TARGET, EVERY, NATIVE, Machine, parameters
 from test_targets import NAMES, Case, check_gradients, oracle_of
 
 from eegen.errors import EegenError
-from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, hidden_matrices, orthogonal
+from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, matrix_parameters, orthogonal
 from eegen.language.oracle import batch_rows
 from eegen.model import Model, load
 from eegen.models.config import ModelConfig, model_config
@@ -44,8 +44,7 @@ def opened(session: Open, case: Case, machine: Machine, optimizer: str, **option
     numbers = {name: options.pop(name) for name in NUMBERS if name in options}
     options = {"spread": 2.0, "batch": len(case.documents), "random": False, **options}
     made = session(machine, case.config, case.documents, case.chars, optimizer=optimizer, **options)
-    for name, value in {**ODD, **numbers}.items():
-        made.header[name] = value
+    made.settings = replace(made.settings, **{**ODD, **numbers})
     return made
 
 
@@ -53,10 +52,10 @@ def check_step(case: Case, session: Session, lr: float, clip: float = 0.0) -> No
     """One step from wherever the session is: each new weight and slot is the rule's, for a gradient off by rounding."""
     optimizer = OPTIMIZERS[session.plan.build.optimizer]
     oracle, weights = oracle_of(case, session)
-    hidden = hidden_matrices(oracle.graph) if optimizer.matrix else set()
+    hidden = matrix_parameters(oracle.graph) if optimizer.matrix else set()
     rows = batch_rows(case.tokens, case.config.vocab_size - 1, case.config.block_size)
     slots = {name: np.array(value, np.float64) for name, value in session.optimizer.items()}
-    how = How(int(session.header["step"]) + 1, lr, clip=clip, **ODD)
+    how = How(session.counters.step + 1, lr, clip=clip, **ODD)
     _, gradients = oracle.loss_and_gradients(rows, weights)
 
     def step(error: float) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def check_step(case: Case, session: Session, lr: float, clip: float = 0.0) -> No
         return {**moved, **kept}
 
     wanted, low, high = step(0), step(-GRADIENT_ERROR), step(GRADIENT_ERROR)
-    session.header["clip"] = clip
+    session.settings = replace(session.settings, clip=clip)
     session.train(np.array([lr], np.float32))
     for name, found in {**session.parameters, **session.optimizer}.items():
         allowed = np.abs(high[name] - wanted[name]) + np.abs(low[name] - wanted[name])
@@ -208,12 +207,12 @@ def test_the_norm_that_clips_is_that_of_all_tensors(open_session: Open) -> None:
 
 
 def test_a_model_that_is_not_trained_has_no_optimizer() -> None:
-    with pytest.raises(EegenError, match="--optimizer means nothing to the model 'bigram-count'"):
+    with pytest.raises(EegenError, match="`optimizer` means nothing to the model 'bigram-count'"):
         Model("bigram-count", data=["ab"], optimizer="lion")
 
 
 def test_defaults_are_those_of_the_rules(open_session: Open) -> None:
     session = open_session(NATIVE[0], RNN.config, RNN.documents, RNN.chars)
     default = How(1, 0.0)
-    said: dict[str, Any] = {name: float(session.header[name]) for name in NUMBERS}
+    said: dict[str, Any] = asdict(session.settings)
     assert default == replace(default, **said)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import eegen
-from eegen.commands.cli import checked_options
-from eegen.commands.options import TRAIN
+from eegen.commands.values import checked_options
 from eegen.errors import EegenError
 from eegen.models.config import model_config
+from eegen.train.option_table import TRAIN
 from eegen.train.recipes import NAMES, Recipe, as_toml, choose, load_recipe, settings
 
 
@@ -129,7 +129,7 @@ def test_show_recipe_prints_what_would_be_trained_and_trains_nothing() -> None:
     assert (plain["model"]["d_model"], plain["train"]["steps"]) == (16, 1000)
 
 
-def trained(name: str, steps: int) -> eegen.api.Run:
+def trained(name: str, steps: int) -> eegen.Run:
     model, train = load_recipe(name).with_flags({}, {"steps": steps, "val": 0.1})
     with eegen.Model(**model, optimizer=train.pop("optimizer", "adam")) as made:
         return made.train(**train)

@@ -11,10 +11,12 @@ import pytest
 from machines import ARM, EACH_TARGET, EVERY, NATIVE, RISCV, Machine, logits_of, parameters
 
 from eegen.language.optimizers import How, adam
-from eegen.language.oracle import Oracle, batch_rows
+from eegen.language.oracle import Oracle
+from eegen.language.rows import batch_rows
 from eegen.models.config import ModelConfig
 from eegen.run.data import load_documents
-from eegen.run.session import Session, sample_streams
+from eegen.run.random_stream import sample_streams
+from eegen.run.session import Session
 
 Open = Callable[..., Session]
 
@@ -137,7 +139,7 @@ def test_sharing_rows_changes_nothing(config: ModelConfig, machine: Machine, ope
     for sharing in (True, False):
         session = open_session(machine, config, NAMES[:30], LETTERS, spread=3.0, batch=12, sharing=sharing)
         session.gradient(np.arange(12, dtype=np.int32))
-        rows.append(int(session.header["rows"]))
+        rows.append(session.rows.prefix)
         gradients.append({name: value.copy() for name, value in session.gradients.items()})
         losses.append(session.train(np.full(5, 0.01, np.float32)))
     assert rows[0] < rows[1]
@@ -211,7 +213,7 @@ def test_samples_are_the_oracles_draws(case: Case, machine: Machine, open_sessio
 def test_the_cache_of_keys_and_values_changes_nothing(case: Case, machine: Machine, open_session: Open) -> None:
     """Logits found one token at a time are those of the whole text at once."""
     session = open_session(machine, case.config, case.documents, case.chars, spread=4.0, batch=16)
-    count = int(session.header["samples"])  # in one call, so that every row is still there
+    count = session.samples_at_once  # in one call, so that every row is still there
     texts = session.sample(count, 1.0, [], seed=3)
     block = case.config.block_size
     rows = [(b, t) for t in range(block) for b in range(count) if t <= len(texts[b])]

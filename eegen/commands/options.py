@@ -1,233 +1,178 @@
-"""The options of the command line: each once, in groups that commands take whole, and from a TOML file as well."""
+"""The options of the command line: groups of them, and the decorator that makes a function a command."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from eegen.defaults import ORDERS, TRAIN_DEFAULTS, flag
-from eegen.errors import EegenError
-from eegen.language.optimizers import OPTIMIZERS, How
-from eegen.models.config import ACTIVATIONS, MODEL_OPTIONS
+from eegen.errors import EegenError, EegenFailure
+from eegen.models.config import option_table
+from eegen.options import Group, Option, flag, group, read_options
 from eegen.plan.build_config import SVL_BITS
 from eegen.targets import TARGETS
-from eegen.train.schedules import SCHEDULES
+from eegen.train.option_table import TRAIN
 
 
 @dataclass(frozen=True)
-class Option:
-    """One option: its type, what --help says, further spellings. All are None (flags False) unless given."""
+class Panel:
+    """Options that belong together, and the title over them in help."""
 
-    type: Any
-    help: str
-    names: tuple[str, ...] = ()
-    metavar: str | None = None
+    title: str | None
+    options: Group
 
 
-Group = dict[str, Option]
-Given = dict[str, Any]
-
-MODEL: Group = {
-    "model": Option(str, f"Which model: {', '.join(MODEL_OPTIONS)}. [default: gpt]", metavar="NAME"),
-    "d_model": Option(int, "Width. [default: 16]", metavar="N"),
-    "n_heads": Option(int, "Attention heads; they divide the width. [default: 4]", metavar="N"),
-    "n_layers": Option(int, "Layers. [default: 1]", metavar="N"),
-    "d_ff": Option(int, "Width of the MLP. [default: 4 x width]", metavar="N"),
-    "block_size": Option(int, "Positions of a document, at most. [default: 16]", metavar="N"),
-    "activation": Option(str, f"Of the MLP: {' or '.join(ACTIVATIONS)}. [default: relu]", metavar="NAME"),
-    "norm_gains": Option(bool, "Learnable gains in the norms."),
-    "final_norm": Option(bool, "A norm before the head."),
-    "tie_embeddings": Option(bool, "The head is the token embedding."),
-    "d_state": Option(int, "State of the recurrent models. [default: 32]", metavar="N"),
-    "top_k": Option(int, "Entries that rnn-sparse feeds back. [default: 16]", metavar="N"),
-    "context": Option(int, "Characters that mlp sees. [default: 3]", metavar="N"),
-    "d_embed": Option(int, "Embedding of mlp. [default: 10]", metavar="N"),
-    "d_hidden": Option(int, "Hidden layer of mlp. [default: 64]", metavar="N"),
-    "config": Option(Path, "Options from a TOML file, for those not given here.", metavar="FILE.toml"),
-}
-
-TARGET: Group = {
-    "target": Option(str, f"Instruction set: {', '.join(TARGETS)}. [default: auto, the best here]", metavar="NAME"),
-    "sme2": Option(bool, "Short for --target sme2."),
-    "svl_bits": Option(int, f"Streaming vectors of sme2: {', '.join(map(str, SVL_BITS))}. [default: 512]", metavar="N"),
-    "cc": Option(str, "The compiler. [default: EEGEN_CC, or the newest clang]", metavar="CLANG"),
-}
-
-DATA = Option(Path, "One document a line. [default: the bundled names]", metavar="FILE")
-
-
-def _default(name: str) -> str:
-    return f"[default: {TRAIN_DEFAULTS[name]}]"
-
-
-TRAIN: Group = {
-    "data": DATA,
-    "steps": Option(int, f"Steps. [default: {TRAIN_DEFAULTS['steps']}, or what --time holds]", metavar="N"),
-    "batch": Option(int, f"Documents a step. {_default('batch')}", metavar="N"),
-    "lr": Option(
-        float, f"Learning rate. [default: {', '.join(f'{o.lr:g} {o.name}' for o in OPTIMIZERS.values())}]", metavar="X"
+MODEL = Panel("Model", option_table())
+TARGET = Panel(
+    "Target and compiler",
+    group(
+        [
+            Option(
+                "target",
+                str,
+                help=f"Instruction set: {', '.join(TARGETS)}.",
+                choices=("auto", *TARGETS),
+                default_text="auto, the best that this machine has",
+            ),
+            Option("sme2", bool, help="The same as --target sme2."),
+            Option(
+                "svl_bits",
+                int,
+                512,
+                f"Bits of a streaming vector of sme2: {', '.join(map(str, SVL_BITS))}.",
+                metavar="BITS",
+            ),
+            Option("cc", str, help="Compiler.", default_text="EEGEN_CC, or the newest clang", metavar="CLANG"),
+        ]
     ),
-    "optimizer": Option(str, f"One of {', '.join(OPTIMIZERS)}. [default: adam]", metavar="NAME"),
-    "schedule": Option(str, f"Of the learning rate: {', '.join(SCHEDULES)}. [default: linear]", metavar="NAME"),
-    "warmup": Option(float, "Rise of the learning rate: steps, or below 1 a part of the run.", metavar="N"),
-    "beta1": Option(
-        float, f"Of adam, adamw, muon, lion: how long the mean of gradients is. [default: {How.beta1}]", metavar="X"
+)
+TRAINING = Panel("Training", TRAIN)
+FILES = Panel(
+    "Checkpoints and log",
+    group(
+        [
+            Option("save", Path, help="Checkpoint to write at the end, and every minute until then.", metavar="CKPT"),
+            Option("init", Path, help="Checkpoint whose weights to start from.", metavar="CKPT"),
+            Option("resume", Path, help="Checkpoint of an unfinished run to continue.", metavar="CKPT"),
+            Option("log", Path, help="Log with a JSON line for each step: step, loss, lr.", metavar="FILE.jsonl"),
+        ]
     ),
-    "beta2": Option(float, f"And that of their squares. [default: {How.beta2}]", metavar="X"),
-    "momentum": Option(float, f"Of sgd and muon. [default: {How.momentum}]", metavar="X"),
-    "weight_decay": Option(
-        float, "Of adamw, lion, muon: what a weight loses a step, times the rate. [default: 0]", metavar="X"
-    ),
-    "clip": Option(float, "Largest norm of all gradients together. [default: any]", metavar="X"),
-    "seed": Option(int, f"Names the run. {_default('seed')}", metavar="N"),
-    "order": Option(str, f"Of the documents: {' or '.join(ORDERS)}. {_default('order')}", metavar="NAME"),
-    "val": Option(float, "Part of the documents to hold out, for a loss on them at the end.", metavar="FRACTION"),
-    "time": Option(float, "Stop after so many seconds; the schedule follows the clock.", metavar="SECONDS"),
-    "until_loss": Option(float, "Stop when the mean loss of 100 steps is down to this.", metavar="X"),
-    "threads": Option(int, "Threads that run a step together. [default: 1]", metavar="N"),
-    "no_sharing": Option(bool, "Equal prefixes do not share a row: slower, for comparison."),
-}
+)
+CONFIG = Option(
+    "config", Path, help="TOML file with values for the options that are not given here.", metavar="FILE.toml"
+)
 
-FILES: Group = {
-    "save": Option(Path, "Checkpoint to write.", metavar="CKPT"),
-    "init": Option(Path, "Checkpoint to take the first weights from.", metavar="CKPT"),
-    "resume": Option(Path, "Checkpoint to go on from, to the same end as if it had not stopped.", metavar="CKPT"),
-    "log": Option(Path, "A JSON line a step: step, loss, lr.", metavar="FILE.jsonl"),
-}
-
-SAMPLE: Group = {
-    "n": Option(int, "How many. [default: 20]", names=("-n",), metavar="N"),
-    "temperature": Option(float, "Below 1 the likely is likelier still. [default: 0.5]", metavar="X"),
-    "prefix": Option(str, "What each begins with.", metavar="TEXT"),
-    "seed": Option(int, f"Names the samples. {_default('seed')}", metavar="N"),
-}
-
-PANELS = ((MODEL, "Model"), (TARGET, "Target"), (TRAIN, "Training"), (FILES, "Files"))
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object; notes go to stderr.")]
+Emulate = Annotated[
+    bool, typer.Option("--emulate", metavar="", help="Run a target that this machine does not have, in QEMU.")
+]
+CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", show_default=False, help="File that --save wrote.")]
 
 
-def takes(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of groups: it is called with one dict a group, then with its own arguments.
+def panel(*options: Option) -> Panel:
+    """Options of one command, under the general heading."""
+    return Panel(None, group(options))
 
-    A dict holds what was given on the command line or in the file of --config; the rest is absent.
+
+def command(
+    *panels: Panel, first: Sequence[str] = (), examples: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command with the options of `panels`, which it gets as one dict for each panel.
+
+    A dict holds the options that were given, on the command line or in the file of --config. Help begins with the
+    options named in `first`, then has the function's own, then the panels, then the examples.
     """
 
-    def wrap(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[len(groups) :]
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[len(panels) :]
+        options = {name: option for each in panels for name, option in each.options.items()}
+        titles = {name: each.title for each in panels for name in each.options}
+        if MODEL in panels:
+            options["config"], titles["config"] = CONFIG, None
+        flags = {**{p.name: flag(p.name) for p in own}, **{name: option.flag for name, option in options.items()}}
 
-        @functools.wraps(command)
+        @functools.wraps(function)
         def run(**values: Any) -> None:
-            given: list[Given] = []
-            for group in groups:
-                texts = {name: values.pop(name) for name in group}
-                known = {name: text for name, text in texts.items() if text is not None and text is not False}
-                given.append({name: value_of(name, text, group[name]) for name, text in known.items()})
-            if any("config" in group for group in groups):
-                _add_file(given, groups)
-            command(*given, **values)
+            values.pop("help")
+            with errors_in_words_of(flags):
+                texts = {name: values.pop(name) for name in options}
+                texts = {name: text for name, text in texts.items() if text is not None and text is not False}
+                given = {name: options[name].parse(text) for name, text in texts.items()}
+                if path := given.pop("config", None):
+                    kept, _ = read_options(path, {name: o for name, o in options.items() if name != "config"})
+                    given = {**{name: value for name, value in kept.items() if value is not False}, **given}
+                function(*({name: given[name] for name in each.options if name in given} for each in panels), **values)
 
-        taken = []
-        for group in groups:
-            panel = next((title for known, title in PANELS if known is group), None)
-            for name, option in group.items():
-                default = False if option.type is bool else None
-                kind = inspect.Parameter.KEYWORD_ONLY
-                taken.append(
-                    inspect.Parameter(name, kind, default=default, annotation=_annotation(name, option, panel))
-                )
-        arguments = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        run.__signature__ = inspect.Signature([*arguments, *taken])  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in (*arguments, *taken)}
+        general = [*first, *(name for name, title in titles.items() if title is None and name not in first)]
+        rest = [name for name in options if name not in general]
+        parameters = [
+            *(_parameter(options[name], None) for name in first),
+            *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "json"),
+            *(_parameter(options[name], None) for name in general if name not in first),
+            *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name == "json"),
+            _help_parameter(examples),
+            *(_parameter(options[name], titles[name]) for name in rest),
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
         del run.__wrapped__
         return run
 
-    return wrap
+    return decorate
 
 
-def _annotation(name: str, option: Option, panel: str | None) -> Any:
-    """Typer takes all values as text: `value_of` says what is wrong with one in the same words for a file."""
+@contextmanager
+def errors_in_words_of(flags: Mapping[str, str]) -> Iterator[None]:
+    """Errors name options by the flags of the command, and give no advice about options it does not have."""
+    try:
+        yield
+    except MemoryError:
+        failure = EegenFailure("out of memory", d_model=": choose a smaller model", batch=" or `batch`")
+        raise EegenFailure(failure.for_command(flags)) from None
+    except EegenError as error:
+        raise type(error)(error.for_command(flags)) from None
+
+
+def _parameter(option: Option, title: str | None) -> inspect.Parameter:
+    """An option as typer takes it. Values stay text until `Option.parse`, whose messages are those of the project."""
+    choices = option.choices
     info = typer.Option(
-        *(option.names or (flag(name),)),
-        help=option.help.replace("[", "\\["),  # rich would take a bracket for markup
-        metavar="" if option.type is bool else option.metavar,
-        rich_help_panel=panel,
+        *(option.flags or (option.flag,)),
+        help=_plain(option.help_text),
+        metavar="" if option.type is bool else option.placeholder,
+        rich_help_panel=title,
         show_default=False,
+        autocompletion=(lambda: list(choices)) if choices else None,
     )
-    return Annotated[bool if option.type is bool else str | None, info]
+    kind: Any = bool if option.type is bool else str | None
+    default = False if option.type is bool else None
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
 
 
-def _add_file(given: list[Given], groups: tuple[Group, ...]) -> None:
-    """Options of the file named by --config, which the command line is stronger than."""
-    path = next((values.pop("config") for values in given if "config" in values), None)
-    if path is None:
-        return
-    options: Group = {name: option for group in groups for name, option in group.items() if name != "config"}
-    for name, value in options_in(path, options)[0].items():
-        for values, group in zip(given, groups):
-            if name in group and value is not False:
-                values.setdefault(name, value)
+def _help_parameter(examples: Sequence[str]) -> inspect.Parameter:
+    def show(context: typer.Context, value: bool) -> None:
+        if value:
+            print_help(context, examples)
+            raise typer.Exit
+
+    info = typer.Option("--help", "-h", metavar="", is_eager=True, callback=show, help="Print this help.")
+    return inspect.Parameter("help", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, info])
 
 
-def options_in(path: Path, options: Group, texts: tuple[str, ...] = ()) -> tuple[Given, dict[str, str]]:
-    """The options in a TOML file, at the top or under [model], [target], [train]; and its `texts` beside them."""
-    tables = {"model", "target", "train"}
-    said: dict[str, str] = {}
-    flat: list[tuple[str, Any]] = []
-    for key, value in read_toml(path).items():
-        if key in texts:
-            said[key] = str(value)
-        else:
-            flat += value.items() if key in tables and isinstance(value, dict) else [(key, value)]
-    found: Given = {}
-    for key, value in flat:
-        name = key.replace("-", "_")
-        if name not in options:
-            close = difflib.get_close_matches(name, options, 1)
-            hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(options)}"
-            raise EegenError(f"{path} has the unknown option {key!r}; {hint}")
-        found.setdefault(name, _typed(path, key, value, options[name]))
-    return found, said
+def print_help(context: typer.Context, examples: Sequence[str]) -> None:
+    print(context.get_help().rstrip())
+    if examples:
+        print(" Examples:\n" + "\n".join(f"   {example}" for example in examples) + "\n")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ImportError:
-        import tomli as tomllib  # type: ignore[no-redef, import-not-found, unused-ignore]
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EegenError(f"configuration {path} does not exist") from None
-    except OSError as error:
-        raise EegenError(f"configuration {path} cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EegenError(f"configuration {path} is not TOML: {error}") from None
-
-
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
-
-
-def value_of(name: str, text: str, option: Option) -> Any:
-    """The value that the command line gives to an option."""
-    try:
-        return option.type(text)
-    except ValueError:
-        spelled = (option.names or (flag(name),))[0]
-        raise EegenError(f"{spelled} is {text!r}; it must be {KINDS[option.type]}") from None
-
-
-def _typed(path: Path, key: str, value: Any, option: Option) -> Any:
-    """A TOML value as the type of its option; an integer will do for a float, a path starts beside its file."""
-    if option.type is float and type(value) is int:
-        value = float(value)
-    if option.type is Path and isinstance(value, str):
-        return path.parent / value
-    if type(value) is not option.type:
-        raise EegenError(f"{path}: {key} is {value!r}; it must be {KINDS[option.type]}")
-    return value
+def _plain(text: str) -> str:
+    """Brackets are markup to rich."""
+    return text.replace("[", r"\[")

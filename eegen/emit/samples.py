@@ -7,7 +7,7 @@ from pathlib import Path
 from eegen.models.config import ModelConfig
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
-from eegen.run.compiled import library_source
+from eegen.run.sources import library_source
 
 SAMPLES = (
     BuildConfig(ModelConfig(d_model=16), "neon"),

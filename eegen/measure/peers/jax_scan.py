@@ -19,7 +19,7 @@ from jax import numpy as jnp
 from numpy.typing import NDArray
 
 from eegen.errors import EegenError
-from eegen.language.ops import EPS
+from eegen.language.ops.row import EPS
 from eegen.language.optimizers import How
 from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph
@@ -104,7 +104,7 @@ class Peer:
         batches: Iterator[list[int]],
     ) -> None:
         if options.threads > 1:
-            raise EegenError("--against jax is measured on one thread: leave --threads out")
+            raise EegenError("`against` jax is measured on one thread: leave `threads` out")
         self.graph, self.logits = build_graph(config)
         for value in self.graph.values:
             if value.op != "parameter" and value.op not in OPS:

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eegen.commands.options import MODEL, TRAIN, Given, Group, options_in
 from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS
-from eegen.models.config import model_config
+from eegen.models.config import model_config, option_table
+from eegen.options import Given, Group, read_options
 from eegen.train.loop import STEP_OPTIONS, TrainOptions
+from eegen.train.option_table import TRAIN
 
 NAMES = ("1s", "10s", "60s")
 UP_TO = {"1s": 3.0, "10s": 25.0}
@@ -24,11 +25,12 @@ UP_TO = {"1s": 3.0, "10s": 25.0}
 RATES = ("lr", "beta1", "beta2", "momentum", "weight_decay")
 """Numbers that are worth something with the optimizer they were found with alone."""
 
+MODEL = option_table()
 OPTIONS: Group = {
     name: option
     for group in (MODEL, TRAIN)
     for name, option in group.items()
-    if name not in ("config", "data", "val", "no_sharing")
+    if name not in ("data", "val", "no_sharing")
 }
 
 
@@ -56,7 +58,7 @@ def load_recipe(name: str) -> Recipe:
     path = Path(__file__).with_name(f"{name}.toml") if name in NAMES else Path(name)
     if name not in NAMES and not path.exists():
         raise EegenError(f"--recipe {name} does not exist; give auto, none, {', '.join(NAMES)} or a TOML file")
-    given, about = options_in(path, OPTIONS, texts=("about",))
+    given, about = read_options(path, OPTIONS, texts=("about",))
     return Recipe(
         name=path.stem,
         about=about.get("about", ""),
