@@ -59,11 +59,11 @@
 
 /* The vector vocabulary: Neon, 4 floats to a vector; v_fma_lane(acc, w, x, L) = acc + w * x[L]. */
 typedef float32x4_t vf;
-typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number each of four vectors */
+typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number of each of four vectors */
 static inline vf    v_zero(void)             { return vdupq_n_f32(0.0f); }
 static inline vf    v_set1(float x)          { return vdupq_n_f32(x); }
 static inline vf    v_load(const float *p)   { return vld1q_f32(p); }
-static inline void  v_store(float *p, vf v)  { vst1q_f32(p, v); }
+static inline void  v_store(float *q, vf a)  { vst1q_f32(q, a); }
 static inline vf    v_add(vf a, vf b)        { return vaddq_f32(a, b); }
 static inline vf    v_sub(vf a, vf b)        { return vsubq_f32(a, b); }
 static inline vf    v_mul(vf a, vf b)        { return vmulq_f32(a, b); }
@@ -72,60 +72,191 @@ static inline vf    v_max(vf a, vf b)        { return vmaxq_f32(a, b); }
 static inline vf    v_min(vf a, vf b)        { return vminq_f32(a, b); }
 static inline vf    v_fma(vf a, vf b, vf c)  { return vfmaq_f32(c, a, b); }
 static inline vf    v_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
-static inline vf    v_sqrt(vf v)             { return vsqrtq_f32(v); }
-static inline float4 v_rsqrt4(float4 v)      { return 1.0f / (float4)vsqrtq_f32(v); }
-static inline float v_sum(vf v)              { return vaddvq_f32(v); }
-static inline float v_hmax(vf v)             { return vmaxvq_f32(v); }
-static inline vf    v_relu(vf v)             { return vmaxq_f32(v, vdupq_n_f32(0.0f)); }
-static inline vf    v_keep(vf dy, vf y)      { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(dy), vcgtzq_f32(y))); }
-static inline vf    v_ratio(vf a, vf q, vf e){ return vdivq_f32(a, vaddq_f32(vsqrtq_f32(q), e)); }
-static inline vf    v_pow2(vf t)            { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
-
-/* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step the
-   pointer by any stride. */
-typedef float32x4x2_t v2f;
-static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
-static inline void v2_store(float *p, v2f x) { vst1q_f32_x2(p, x); }
-static inline v2f v2_set1(float s) { return (v2f){{ v_set1(s), v_set1(s) }}; }
-static inline v2f v2_zero(void) { return v2_set1(0.0f); }
-static inline v2f v2_sub(v2f a, v2f b) { return (v2f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]) }}; }
-static inline v2f v2_mul(v2f a, v2f b) { return (v2f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]) }}; }
-static inline v2f v2_keep(v2f a, v2f b) { return (v2f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]) }}; }
-static inline v2f v2_fma(v2f a, v2f b, v2f c) { return (v2f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]) }}; }
-static inline v2f v2_fnma(v2f a, v2f b, v2f c) { return (v2f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]) }}; }
-static inline v2f v2_ratio(v2f a, v2f b, v2f c) { return (v2f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]) }}; }
-typedef float32x4x3_t v3f;
-static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
-static inline void v3_store(float *p, v3f x) { vst1q_f32_x3(p, x); }
-static inline v3f v3_set1(float s) { return (v3f){{ v_set1(s), v_set1(s), v_set1(s) }}; }
-static inline v3f v3_zero(void) { return v3_set1(0.0f); }
-static inline v3f v3_sub(v3f a, v3f b) { return (v3f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]), v_sub(a.val[2], b.val[2]) }}; }
-static inline v3f v3_mul(v3f a, v3f b) { return (v3f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]), v_mul(a.val[2], b.val[2]) }}; }
-static inline v3f v3_keep(v3f a, v3f b) { return (v3f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]), v_keep(a.val[2], b.val[2]) }}; }
-static inline v3f v3_fma(v3f a, v3f b, v3f c) { return (v3f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]), v_fma(a.val[2], b.val[2], c.val[2]) }}; }
-static inline v3f v3_fnma(v3f a, v3f b, v3f c) { return (v3f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]), v_fnma(a.val[2], b.val[2], c.val[2]) }}; }
-static inline v3f v3_ratio(v3f a, v3f b, v3f c) { return (v3f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]), v_ratio(a.val[2], b.val[2], c.val[2]) }}; }
-typedef float32x4x4_t v4f;
-static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
-static inline void v4_store(float *p, v4f x) { vst1q_f32_x4(p, x); }
-static inline v4f v4_set1(float s) { return (v4f){{ v_set1(s), v_set1(s), v_set1(s), v_set1(s) }}; }
-static inline v4f v4_zero(void) { return v4_set1(0.0f); }
-static inline v4f v4_sub(v4f a, v4f b) { return (v4f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]), v_sub(a.val[2], b.val[2]), v_sub(a.val[3], b.val[3]) }}; }
-static inline v4f v4_mul(v4f a, v4f b) { return (v4f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]), v_mul(a.val[2], b.val[2]), v_mul(a.val[3], b.val[3]) }}; }
-static inline v4f v4_keep(v4f a, v4f b) { return (v4f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]), v_keep(a.val[2], b.val[2]), v_keep(a.val[3], b.val[3]) }}; }
-static inline v4f v4_fma(v4f a, v4f b, v4f c) { return (v4f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]), v_fma(a.val[2], b.val[2], c.val[2]), v_fma(a.val[3], b.val[3], c.val[3]) }}; }
-static inline v4f v4_fnma(v4f a, v4f b, v4f c) { return (v4f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]), v_fnma(a.val[2], b.val[2], c.val[2]), v_fnma(a.val[3], b.val[3], c.val[3]) }}; }
-static inline v4f v4_ratio(v4f a, v4f b, v4f c) { return (v4f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]), v_ratio(a.val[2], b.val[2], c.val[2]), v_ratio(a.val[3], b.val[3], c.val[3]) }}; }
-
-/* A number that the compiler must not know, or it would rather add offsets to a base. */
-static inline int64_t v_opaque(int64_t n)    { __asm__("" : "+r"(n)); return n; }
-
-/* Steps a pointer by a hidden number of bytes, which the loads then do for free; what comes after is not loaded ahead, or the
-   registers would run out. */
-#define v_advance(p, n)        do { (p) = (void *)((const char *)(p) + (n)); __asm__ volatile("" : "+r"(p) : : "memory"); } while (0)
+static inline vf    v_sqrt(vf a)             { return vsqrtq_f32(a); }
+static inline float v_sum(vf a)              { return vaddvq_f32(a); }
+static inline float v_hmax(vf a)             { return vmaxvq_f32(a); }
+static inline vf    v_relu(vf a)             { return vmaxq_f32(a, v_zero()); }
+static inline vf    v_keep(vf dy, vf y)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(dy), vcgtzq_f32(y)));
+}
+static inline vf    v_pow2(vf t) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
+static inline vf    v_ratio(vf a, vf b, vf eps) { return vdivq_f32(a, vaddq_f32(vsqrtq_f32(b), eps)); }
 
 #define v_fma_lane(acc, w, x, L) vfmaq_laneq_f32(acc, w, x, L)
 #define v_mul_lane(w, x, L)      vmulq_laneq_f32(w, x, L)
+
+/* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step
+   the pointer by any stride. */
+typedef float32x4x2_t v2f;
+static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
+static inline void v2_store(float *q, v2f a) { vst1q_f32_x2(q, a); }
+static inline v2f v2_set1(float x) { return (v2f){{ v_set1(x), v_set1(x) }}; }
+static inline v2f v2_zero(void) { return v2_set1(0.0f); }
+static inline v2f v2_sub(v2f a, v2f b)
+{
+    return (v2f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+    }};
+}
+static inline v2f v2_mul(v2f a, v2f b)
+{
+    return (v2f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+    }};
+}
+static inline v2f v2_keep(v2f dy, v2f y)
+{
+    return (v2f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+    }};
+}
+static inline v2f v2_fma(v2f a, v2f b, v2f c)
+{
+    return (v2f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+    }};
+}
+static inline v2f v2_fnma(v2f a, v2f b, v2f c)
+{
+    return (v2f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+    }};
+}
+static inline v2f v2_ratio(v2f a, v2f b, v2f eps)
+{
+    return (v2f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+    }};
+}
+typedef float32x4x3_t v3f;
+static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
+static inline void v3_store(float *q, v3f a) { vst1q_f32_x3(q, a); }
+static inline v3f v3_set1(float x) { return (v3f){{ v_set1(x), v_set1(x), v_set1(x) }}; }
+static inline v3f v3_zero(void) { return v3_set1(0.0f); }
+static inline v3f v3_sub(v3f a, v3f b)
+{
+    return (v3f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+        v_sub(a.val[2], b.val[2]),
+    }};
+}
+static inline v3f v3_mul(v3f a, v3f b)
+{
+    return (v3f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+        v_mul(a.val[2], b.val[2]),
+    }};
+}
+static inline v3f v3_keep(v3f dy, v3f y)
+{
+    return (v3f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+        v_keep(dy.val[2], y.val[2]),
+    }};
+}
+static inline v3f v3_fma(v3f a, v3f b, v3f c)
+{
+    return (v3f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+        v_fma(a.val[2], b.val[2], c.val[2]),
+    }};
+}
+static inline v3f v3_fnma(v3f a, v3f b, v3f c)
+{
+    return (v3f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+        v_fnma(a.val[2], b.val[2], c.val[2]),
+    }};
+}
+static inline v3f v3_ratio(v3f a, v3f b, v3f eps)
+{
+    return (v3f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+        v_ratio(a.val[2], b.val[2], eps.val[2]),
+    }};
+}
+typedef float32x4x4_t v4f;
+static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
+static inline void v4_store(float *q, v4f a) { vst1q_f32_x4(q, a); }
+static inline v4f v4_set1(float x) { return (v4f){{ v_set1(x), v_set1(x), v_set1(x), v_set1(x) }}; }
+static inline v4f v4_zero(void) { return v4_set1(0.0f); }
+static inline v4f v4_sub(v4f a, v4f b)
+{
+    return (v4f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+        v_sub(a.val[2], b.val[2]),
+        v_sub(a.val[3], b.val[3]),
+    }};
+}
+static inline v4f v4_mul(v4f a, v4f b)
+{
+    return (v4f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+        v_mul(a.val[2], b.val[2]),
+        v_mul(a.val[3], b.val[3]),
+    }};
+}
+static inline v4f v4_keep(v4f dy, v4f y)
+{
+    return (v4f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+        v_keep(dy.val[2], y.val[2]),
+        v_keep(dy.val[3], y.val[3]),
+    }};
+}
+static inline v4f v4_fma(v4f a, v4f b, v4f c)
+{
+    return (v4f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+        v_fma(a.val[2], b.val[2], c.val[2]),
+        v_fma(a.val[3], b.val[3], c.val[3]),
+    }};
+}
+static inline v4f v4_fnma(v4f a, v4f b, v4f c)
+{
+    return (v4f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+        v_fnma(a.val[2], b.val[2], c.val[2]),
+        v_fnma(a.val[3], b.val[3], c.val[3]),
+    }};
+}
+static inline v4f v4_ratio(v4f a, v4f b, v4f eps)
+{
+    return (v4f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+        v_ratio(a.val[2], b.val[2], eps.val[2]),
+        v_ratio(a.val[3], b.val[3], eps.val[3]),
+    }};
+}
+
+/* The same number, unknown to the compiler: it would rather add offsets to a base. */
+static inline int64_t v_opaque(int64_t n) { __asm__("" : "+r"(n)); return n; }
+
+/* Steps a pointer by a number of bytes from v_opaque, which loads then do at no cost; what comes after is not loaded
+   earlier, or the registers would not suffice. */
+#define v_advance(p, n) do { \
+    (p) = (void *)((const char *)(p) + (n)); \
+    __asm__ volatile("" : "+r"(p) : : "memory"); \
+} while (0)
 
 /* e^(scale x), for a literal scale > 0 and scale x up to 88. With n = round(scale x / ln 2) and r = x - n ln 2 / scale
    this is 2^n e^(scale r), |scale r| <= ln 2 / 2. Adding 1.5 * 2^23 + 127 leaves n + 127 in the low bits, which v_pow2
@@ -156,23 +287,52 @@ static inline vf v_tanh(vf x)
     return v_sub(v_set1(1.0f), v_div(v_set1(2.0f), v_add(e, v_set1(1.0f))));
 }
 
-/* Columns: the four numbers that a, b, c and d hold in lane i go to p + i ld. */
-static inline void v_store_transposed(float *p, int64_t ld, vf a, vf b, vf c, vf d)
+/* 1 / sqrt(x) */
+static inline float4 v_rsqrt4(float4 x) { return 1.0f / (float4)vsqrtq_f32(x); }
+
+/* The low or high pairs of a and b interleaved: [a0 b0 a1 b1] or [a2 b2 a3 b3]. */
+static inline float64x2_t low_pairs(vf a, vf b)  { return vreinterpretq_f64_f32(vzip1q_f32(a, b)); }
+static inline float64x2_t high_pairs(vf a, vf b) { return vreinterpretq_f64_f32(vzip2q_f32(a, b)); }
+
+/* Stores columns: the four numbers that a, b, c and d hold in lane i go to q + i ld. */
+static inline void v_store_transposed(float *q, int64_t ld, vf a, vf b, vf c, vf d)
 {
-    const float64x2_t ab = vreinterpretq_f64_f32(vzip1q_f32(a, b)), cd = vreinterpretq_f64_f32(vzip1q_f32(c, d));
-    const float64x2_t AB = vreinterpretq_f64_f32(vzip2q_f32(a, b)), CD = vreinterpretq_f64_f32(vzip2q_f32(c, d));
-    vst1q_f32(p, vreinterpretq_f32_f64(vzip1q_f64(ab, cd)));
-    vst1q_f32(p + ld, vreinterpretq_f32_f64(vzip2q_f64(ab, cd)));
-    vst1q_f32(p + 2 * ld, vreinterpretq_f32_f64(vzip1q_f64(AB, CD)));
-    vst1q_f32(p + 3 * ld, vreinterpretq_f32_f64(vzip2q_f64(AB, CD)));
+    const float64x2_t ab = low_pairs(a, b), cd = low_pairs(c, d);
+    const float64x2_t AB = high_pairs(a, b), CD = high_pairs(c, d);
+    vst1q_f32(q, vreinterpretq_f32_f64(vzip1q_f64(ab, cd)));
+    vst1q_f32(q + ld, vreinterpretq_f32_f64(vzip2q_f64(ab, cd)));
+    vst1q_f32(q + 2 * ld, vreinterpretq_f32_f64(vzip1q_f64(AB, CD)));
+    vst1q_f32(q + 3 * ld, vreinterpretq_f32_f64(vzip2q_f64(AB, CD)));
 }
 
 /* The sums, or the largest, of four vectors, side by side. */
-static inline float4 v_sums(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
+static inline float4 v_sums(vf a, vf b, vf c, vf d)  { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
 static inline float4 v_maxes(vf a, vf b, vf c, vf d) { return vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d)); }
 
-/* Puts four numbers where v_set1 will find them. */
-static inline void v_store4(float *p, float4 v) { *(float4 *)p = v; }
+/* Puts four numbers in memory for v_set1 to read. */
+static inline void v_store4(float *q, float4 x) { *(float4 *)q = x; }
+
+/* Subnormal numbers count as zero from here to restore_subnormals, which takes what this returns. */
+static inline uint64_t flush_subnormals(void)
+{
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1 << 24));
+    return before;
+}
+static inline void restore_subnormals(uint64_t before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+
+/* A clock that is cheap to read. */
+static inline uint64_t ticks(void)
+{
+    uint64_t t;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+    return t;
+}
+
+/* One iteration of a loop that waits for another thread, and after how many the processor is given up. */
+static inline void spin_pause(void) { __asm__ volatile("yield"); }
+enum { MOST_SPINS = 1000 };
 
 /* Quads: four scores of one head share a vector, one score per key.
  * v_sum4       the sums of a, b, c and d
@@ -181,7 +341,10 @@ static inline void v_store4(float *p, float4 v) { *(float4 *)p = v; }
  * v_quad_max, v_quad_sum    over the four floats, in all four
  * v_inverse    1/x */
 static inline vf v_sum4(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
-static inline vf v_dots(vf x, vf a, vf b, vf c, vf d) { return v_sum4(v_mul(x, a), v_mul(x, b), v_mul(x, c), v_mul(x, d)); }
+static inline vf v_dots(vf x, vf a, vf b, vf c, vf d)
+{
+    return v_sum4(v_mul(x, a), v_mul(x, b), v_mul(x, c), v_mul(x, d));
+}
 static inline vf v_quad(const float *p) { return vld1q_f32(p); }
 static inline vf v_quad_max(vf x) { return vdupq_n_f32(vmaxvq_f32(x)); }
 static inline vf v_quad_sum(vf x) { x = vpaddq_f32(x, x); return vpaddq_f32(x, x); }
@@ -359,48 +522,6 @@ static float normal(uint64_t *state)
     return __builtin_sqrtf(-2.0f * (float)natural_log(u)) * (float)cosine(angle);
 }
 
-/* Tiny numbers count as zero while the kernels run: the moments of a weight that gets no gradient shrink for ever, and
-   arithmetic on what is too small for a normal number is very slow. Gives what to hand to restore_numbers. */
-static uint64_t flush_tiny_numbers(void)
-{
-#if defined(__x86_64__)
-    const uint32_t before = __builtin_ia32_stmxcsr();
-    __builtin_ia32_ldmxcsr(before | 0x8040);
-    return before;
-#elif defined(__aarch64__)
-    uint64_t before;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1 << 24));
-    return before;
-#else
-    return 0;
-#endif
-}
-
-static void restore_numbers(uint64_t before)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_ldmxcsr((uint32_t)before);
-#elif defined(__aarch64__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(before));
-#else
-    (void)before;
-#endif
-}
-
-static uint64_t ticks(void)
-{
-#if defined(__x86_64__)
-    return __builtin_ia32_rdtsc();
-#elif defined(__aarch64__)
-    uint64_t t;
-    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
-    return t;
-#else
-    return 0;
-#endif
-}
-
 /* What is a thread's, by where each one's first is: rows (whole branches of the prefix tree), pair rows, positions. */
 static span own(const eegen *s, int64_t at_first, int64_t thread)
 {
@@ -425,16 +546,8 @@ static void wait_for_all(eegen *s)
         return;
     }
     for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-        const int64_t patience = 40;
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-        const int64_t patience = 1000;
-#else
-        const int64_t patience = 1000;
-#endif
-        if (spins > patience && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
+        spin_pause();
+        if (spins > MOST_SPINS && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
 
@@ -10799,7 +10912,8 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     eegen *s = arena;
     const int64_t threads = s->threads;
     const float *lr = floats_of(s, s->at_lr);
-    const uint64_t numbers = flush_tiny_numbers();
+    /* The moments of a weight that gets no gradient shrink for ever, and arithmetic on subnormal numbers is very slow. */
+    const uint64_t numbers = flush_subnormals();
     int64_t i = 0;
     write_packed(s, thread, threads);
     for (; i < count; i++) {
@@ -10833,7 +10947,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
             s->ticks[3] += ticks() - t3;
         }
     }
-    restore_numbers(numbers);
+    restore_subnormals(numbers);
     return i;
 }
 

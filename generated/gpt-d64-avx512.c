@@ -53,17 +53,18 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function" /* not every model needs every word */
 
+/* The vector vocabulary: AVX-512, 16 floats to a vector. */
 #include <immintrin.h>
 #include <stdint.h>
 #include <stddef.h>
 
-/* The vector vocabulary: AVX-512, 16 floats to a vector. */
 typedef __m512 vf;
-typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number each of four vectors */
+typedef __m512d vd; /* pairs of floats, for shuffles */
+typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number of each of four vectors */
 static inline vf    v_zero(void)             { return _mm512_setzero_ps(); }
 static inline vf    v_set1(float x)          { return _mm512_set1_ps(x); }
 static inline vf    v_load(const float *p)   { return _mm512_loadu_ps(p); }
-static inline void  v_store(float *p, vf v)  { _mm512_storeu_ps(p, v); }
+static inline void  v_store(float *q, vf a)  { _mm512_storeu_ps(q, a); }
 static inline vf    v_add(vf a, vf b)        { return _mm512_add_ps(a, b); }
 static inline vf    v_sub(vf a, vf b)        { return _mm512_sub_ps(a, b); }
 static inline vf    v_mul(vf a, vf b)        { return _mm512_mul_ps(a, b); }
@@ -72,25 +73,31 @@ static inline vf    v_max(vf a, vf b)        { return _mm512_max_ps(a, b); }
 static inline vf    v_min(vf a, vf b)        { return _mm512_min_ps(a, b); }
 static inline vf    v_fma(vf a, vf b, vf c)  { return _mm512_fmadd_ps(a, b, c); }
 static inline vf    v_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
-static inline vf    v_sqrt(vf v)             { return _mm512_sqrt_ps(v); }
-static inline float v_sum(vf v)              { return _mm512_reduce_add_ps(v); }
-static inline float v_hmax(vf v)             { return _mm512_reduce_max_ps(v); }
-static inline vf    v_relu(vf v)             { return _mm512_max_ps(_mm512_setzero_ps(), v); }
-static inline vf    v_keep(vf dy, vf y)      { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ), dy); }
-static inline vf    v_pow2(vf t)            { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23)); }
-
-/* 14 bits from the machine, doubled by one Newton step; v_rsqrt4 for four numbers. */
-static inline vf v_rsqrt(vf v)
+static inline vf    v_sqrt(vf a)             { return _mm512_sqrt_ps(a); }
+static inline vf    v_relu(vf a)             { return _mm512_max_ps(v_zero(), a); }
+static inline vf    v_pow2(vf t)
 {
-    const vf y = _mm512_rsqrt14_ps(v);
-    const vf e = _mm512_fnmadd_ps(_mm512_mul_ps(v, y), y, _mm512_set1_ps(1.0f));
-    return _mm512_fmadd_ps(_mm512_mul_ps(y, e), _mm512_set1_ps(0.5f), y);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23));
 }
 
-static inline float4 v_rsqrt4(float4 v)
+static inline vf    v_keep(vf dy, vf y) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, v_zero(), _CMP_GT_OQ), dy); }
+static inline float v_sum(vf a)         { return _mm512_reduce_add_ps(a); }
+static inline float v_hmax(vf a)        { return _mm512_reduce_max_ps(a); }
+
+/* 1 / sqrt(x): 14 bits from the machine, doubled by one Newton step. */
+static inline float4 v_rsqrt4(float4 x)
 {
-    const float4 y = _mm_rsqrt14_ps(v);
-    return y + y * 0.5f * (1.0f - v * y * y);
+    const float4 y = _mm_rsqrt14_ps(x);
+    return y + y * 0.5f * (1.0f - x * y * y);
+}
+
+/* a / (sqrt(b) + eps) without the divider: the machine's estimates of 1 / sqrt and 1 / x, refined once. */
+static inline vf v_ratio(vf a, vf b, vf eps)
+{
+    const vf x = v_max(b, v_set1(1e-36f)), y = _mm512_rsqrt14_ps(x);
+    const vf root = v_fma(v_mul(y, v_fnma(v_mul(x, y), y, v_set1(1.0f))), v_set1(0.5f), y);
+    const vf d = v_fma(x, root, eps), z = _mm512_rcp14_ps(d);
+    return v_mul(a, v_mul(z, v_fnma(d, z, v_set1(2.0f))));
 }
 
 /* e^(scale x), for a literal scale > 0 and scale x up to 88. With n = round(scale x / ln 2) and r = x - n ln 2 / scale
@@ -122,40 +129,23 @@ static inline vf v_tanh(vf x)
     return v_sub(v_set1(1.0f), v_div(v_set1(2.0f), v_add(e, v_set1(1.0f))));
 }
 
-/* a / (sqrt(q) + eps) without the divider: the machine's estimates of 1 / sqrt and 1 / x, refined once. */
-static inline vf v_ratio(vf a, vf q, vf eps)
-{
-    const vf x = _mm512_max_ps(q, _mm512_set1_ps(1e-36f));
-    const vf d = _mm512_fmadd_ps(x, v_rsqrt(x), eps), y = _mm512_rcp14_ps(d);
-    return _mm512_mul_ps(a, _mm512_mul_ps(y, _mm512_fnmadd_ps(d, y, _mm512_set1_ps(2.0f))));
-}
+/* The low or high pairs of a and b interleaved: [a0 b0 a1 b1] or [a2 b2 a3 b3] in each 128 bits. */
+static inline vd low_pairs(vf a, vf b)  { return _mm512_castps_pd(_mm512_unpacklo_ps(a, b)); }
+static inline vd high_pairs(vf a, vf b) { return _mm512_castps_pd(_mm512_unpackhi_ps(a, b)); }
 
-/* Four vectors turned round, 128 bits by 128 bits: x[i] gets the numbers i of each. */
-static inline void v_transpose4(vf x[4])
+/* Transposes four vectors, 128 bits by 128 bits: x[i] gets the numbers i of each. */
+static inline void transpose4(vf x[4])
 {
-    const __m512d ab = _mm512_castps_pd(_mm512_unpacklo_ps(x[0], x[1])), cd = _mm512_castps_pd(_mm512_unpacklo_ps(x[2], x[3]));
-    const __m512d AB = _mm512_castps_pd(_mm512_unpackhi_ps(x[0], x[1])), CD = _mm512_castps_pd(_mm512_unpackhi_ps(x[2], x[3]));
+    const vd ab = low_pairs(x[0], x[1]), cd = low_pairs(x[2], x[3]);
+    const vd AB = high_pairs(x[0], x[1]), CD = high_pairs(x[2], x[3]);
     x[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
     x[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
     x[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(AB, CD));
     x[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(AB, CD));
 }
 
-/* Columns: the four numbers that a, b, c and d hold in lane i go to p + i ld. */
-static inline void v_store_transposed(float *p, int64_t ld, vf a, vf b, vf c, vf d)
-{
-    vf column[4] = { a, b, c, d };
-    v_transpose4(column);
-    for (int i = 0; i < 4; i++) {
-        _mm_storeu_ps(p + i * ld, _mm512_castps512_ps128(column[i]));
-        _mm_storeu_ps(p + (4 + i) * ld, _mm512_extractf32x4_ps(column[i], 1));
-        _mm_storeu_ps(p + (8 + i) * ld, _mm512_extractf32x4_ps(column[i], 2));
-        _mm_storeu_ps(p + (12 + i) * ld, _mm512_extractf32x4_ps(column[i], 3));
-    }
-}
-
 /* 128 bits of every fourth row from p on. */
-static inline vf v_rows(const float *p, int64_t ld)
+static inline vf fourth_rows(const float *p, int64_t ld)
 {
     vf x = _mm512_castps128_ps512(_mm_loadu_ps(p));
     x = _mm512_insertf32x4(x, _mm_loadu_ps(p + 4 * ld), 1);
@@ -163,54 +153,93 @@ static inline vf v_rows(const float *p, int64_t ld)
     return _mm512_insertf32x4(x, _mm_loadu_ps(p + 12 * ld), 3);
 }
 
-/* A block of 16 rows of 16 numbers turned round: four rows to a vector by 128 bits from memory, then columns inside those. */
-static inline void v_transpose(float *to, int64_t to_ld, const float *from, int64_t ld)
+/* Stores columns: the four numbers that a, b, c and d hold in lane i go to q + i ld. */
+static inline void v_store_transposed(float *q, int64_t ld, vf a, vf b, vf c, vf d)
 {
-    for (int c = 0; c < 16; c += 4) {
-        vf x[4];
-        for (int i = 0; i < 4; i++) x[i] = v_rows(from + i * ld + c, ld);
-        v_transpose4(x);
-        for (int i = 0; i < 4; i++) v_store(to + (c + i) * to_ld, x[i]);
+    vf column[4] = { a, b, c, d };
+    transpose4(column);
+    for (int i = 0; i < 4; i++) {
+        _mm_storeu_ps(q + i * ld, _mm512_castps512_ps128(column[i]));
+        _mm_storeu_ps(q + (4 + i) * ld, _mm512_extractf32x4_ps(column[i], 1));
+        _mm_storeu_ps(q + (8 + i) * ld, _mm512_extractf32x4_ps(column[i], 2));
+        _mm_storeu_ps(q + (12 + i) * ld, _mm512_extractf32x4_ps(column[i], 3));
     }
 }
 
-/* The same in pairs: columns c and c + 1 go to two vectors, the first of which has those of rows 0, 1, 4, 5 ... side by side,
-   the other those of rows 2, 3, 6, 7 ...; v_add_pairs adds up such pairs in the order of the rows. */
-static inline void v_transpose_pairs(float *to, int64_t to_ld, const float *from, int64_t ld)
+/* Transposes 16 rows of 16 numbers: each vector takes 128 bits of every fourth row from memory, and columns are
+   made inside. */
+static inline void v_transpose(float *q, int64_t q_ld, const float *p, int64_t p_ld)
 {
-    for (int c = 0; c < 16; c += 4)
-        for (int h = 0; h < 2; h++) {
-            const __m512d a = _mm512_castps_pd(v_rows(from + 2 * h * ld + c, ld)), b = _mm512_castps_pd(v_rows(from + (2 * h + 1) * ld + c, ld));
-            v_store(to + (c + h) * to_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)));
-            v_store(to + (c + 2 + h) * to_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-        }
+    for (int c = 0; c < 16; c += 4) {
+        vf x[4];
+        for (int i = 0; i < 4; i++) x[i] = fourth_rows(p + i * p_ld + c, p_ld);
+        transpose4(x);
+        for (int i = 0; i < 4; i++) v_store(q + (c + i) * q_ld, x[i]);
+    }
 }
-static inline vf v_set_pair(const float *p) { return _mm512_castsi512_ps(_mm512_broadcastq_epi64(_mm_loadu_si64(p))); }
-static inline vf v_add_pairs(vf a, vf b)    { return v_add(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd)); }
 
 /* The sums, or the largest, of four vectors, side by side. */
 static inline float4 v_sums(vf a, vf b, vf c, vf d)
 {
-    const vf ab = v_add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)), cd = v_add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const vf ab = v_add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const vf cd = v_add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
     const vf q = v_add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(q), _mm512_extractf32x8_ps(q, 1));
     return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }
 static inline float4 v_maxes(vf a, vf b, vf c, vf d)
 {
-    const vf ab = v_max(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)), cd = v_max(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const vf ab = v_max(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const vf cd = v_max(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
     const vf q = v_max(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
     const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(q), _mm512_extractf32x8_ps(q, 1));
     return _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }
 
-/* Puts four numbers where v_set1 will find them: a load spreads one for nothing. From registers the compiler would do it with
-   shuffles, on the port that the sums need. */
-static inline void v_store4(float *p, float4 v)
+/* Puts four numbers in memory for v_set1 to read: a load broadcasts a number at no cost. From registers the compiler
+   would broadcast it with shuffles, on the port that the sums need. */
+static inline void v_store4(float *q, float4 x)
 {
-    *(float4 *)p = v;
-    __asm__("" : "+m"(*(float4 *)p));
+    *(float4 *)q = x;
+    __asm__("" : "+m"(*(float4 *)q));
 }
+
+/* v_transpose for scalars in pairs: columns c and c + 1 go to two vectors, the first of which has those of rows 0, 1,
+   4, 5 ... side by side, the other those of rows 2, 3, 6, 7 ...; v_add_pairs adds such pairs in the order of rows. */
+static inline void v_transpose_pairs(float *q, int64_t q_ld, const float *p, int64_t p_ld)
+{
+    for (int c = 0; c < 16; c += 4)
+        for (int h = 0; h < 2; h++) {
+            const vd a = _mm512_castps_pd(fourth_rows(p + 2 * h * p_ld + c, p_ld));
+            const vd b = _mm512_castps_pd(fourth_rows(p + (2 * h + 1) * p_ld + c, p_ld));
+            v_store(q + (c + h) * q_ld, _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)));
+            v_store(q + (c + 2 + h) * q_ld, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+        }
+}
+static inline vf v_set_pair(const float *p)
+{
+    return _mm512_castsi512_ps(_mm512_broadcastq_epi64(_mm_loadu_si64(p)));
+}
+static inline vf v_add_pairs(vf a, vf b)
+{
+    return v_add(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+
+/* Subnormal numbers count as zero from here to restore_subnormals, which takes what this returns. */
+static inline uint64_t flush_subnormals(void)
+{
+    const uint32_t before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before | 0x8040);
+    return before;
+}
+static inline void restore_subnormals(uint64_t before) { __builtin_ia32_ldmxcsr((uint32_t)before); }
+
+/* A clock that is cheap to read. */
+static inline uint64_t ticks(void) { return __builtin_ia32_rdtsc(); }
+
+/* One iteration of a loop that waits for another thread, and after how many the processor is given up. */
+static inline void spin_pause(void) { __builtin_ia32_pause(); }
+enum { MOST_SPINS = 40 };
 
 /* Quads: four scores of one head share a 128-bit lane, one score per key.
  * v_sum4       every lane: the sums of that lane of a, b, c and d
@@ -220,27 +249,43 @@ static inline void v_store4(float *p, float4 v)
  * v_quad_max, v_quad_sum    over the four floats of every lane, in all four
  * v_key(x, J)  float J of every lane, in all four
  * v_pair(x, C) lanes 2C and 2C+1, each twice: what vector C of heads of eight columns needs */
-/* A mask the compiler cannot see through, or it makes shuffles of the blends: the one port for those is the bottleneck. */
-static inline __mmask16 v_high_pairs(void) { __mmask16 m = 0xcccc; __asm__("" : "+k"(m)); return m; }
+/* A mask unknown to the compiler: of a known one it makes shuffles, and their one port is the bottleneck. */
+static inline __mmask16 high_half_mask(void)
+{
+    __mmask16 m = 0xcccc;
+    __asm__("" : "+k"(m));
+    return m;
+}
 static inline vf v_sum4(vf a, vf b, vf c, vf d)
 {
-    const __mmask16 high = v_high_pairs();
+    const __mmask16 high = high_half_mask();
     const vf ab = v_add(_mm512_mask_blend_ps(high, a, b), _mm512_shuffle_ps(a, b, 0x4e));
     const vf cd = v_add(_mm512_mask_blend_ps(high, c, d), _mm512_shuffle_ps(c, d, 0x4e));
     return v_add(_mm512_shuffle_ps(ab, cd, 0x88), _mm512_shuffle_ps(ab, cd, 0xdd));
 }
 static inline vf v_dots(vf x, vf a, vf b, vf c, vf d)
 {
-    const __mmask16 high = v_high_pairs();
+    const __mmask16 high = high_half_mask();
     const vf swapped = _mm512_permute_ps(x, 0x4e);
     const vf ab = v_fma(swapped, _mm512_shuffle_ps(a, b, 0x4e), _mm512_mask_mul_ps(v_mul(x, a), high, x, b));
     const vf cd = v_fma(swapped, _mm512_shuffle_ps(c, d, 0x4e), _mm512_mask_mul_ps(v_mul(x, c), high, x, d));
     return v_add(_mm512_shuffle_ps(ab, cd, 0x88), _mm512_shuffle_ps(ab, cd, 0xdd));
 }
-static inline vf v_fold(vf a, vf b) { return v_add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)); }
+static inline vf v_fold(vf a, vf b)
+{
+    return v_add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
 static inline vf v_quad(const float *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
-static inline vf v_quad_max(vf x) { x = v_max(x, _mm512_permute_ps(x, 0xb1)); return v_max(x, _mm512_permute_ps(x, 0x4e)); }
-static inline vf v_quad_sum(vf x) { x = v_add(x, _mm512_permute_ps(x, 0xb1)); return v_add(x, _mm512_permute_ps(x, 0x4e)); }
+static inline vf v_quad_max(vf x)
+{
+    x = v_max(x, _mm512_permute_ps(x, 0xb1));
+    return v_max(x, _mm512_permute_ps(x, 0x4e));
+}
+static inline vf v_quad_sum(vf x)
+{
+    x = v_add(x, _mm512_permute_ps(x, 0xb1));
+    return v_add(x, _mm512_permute_ps(x, 0x4e));
+}
 #define v_key(x, J) _mm512_permute_ps((x), 0x55 * (J))
 #define v_pair(x, C) _mm512_shuffle_f32x4((x), (x), 0x50 + 0xaa * (C))
 /* 1/x: 14 bits from the machine, doubled by one Newton step; half the time of a division. */
@@ -413,48 +458,6 @@ static float normal(uint64_t *state)
     return __builtin_sqrtf(-2.0f * (float)natural_log(u)) * (float)cosine(angle);
 }
 
-/* Tiny numbers count as zero while the kernels run: the moments of a weight that gets no gradient shrink for ever, and
-   arithmetic on what is too small for a normal number is very slow. Gives what to hand to restore_numbers. */
-static uint64_t flush_tiny_numbers(void)
-{
-#if defined(__x86_64__)
-    const uint32_t before = __builtin_ia32_stmxcsr();
-    __builtin_ia32_ldmxcsr(before | 0x8040);
-    return before;
-#elif defined(__aarch64__)
-    uint64_t before;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1 << 24));
-    return before;
-#else
-    return 0;
-#endif
-}
-
-static void restore_numbers(uint64_t before)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_ldmxcsr((uint32_t)before);
-#elif defined(__aarch64__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(before));
-#else
-    (void)before;
-#endif
-}
-
-static uint64_t ticks(void)
-{
-#if defined(__x86_64__)
-    return __builtin_ia32_rdtsc();
-#elif defined(__aarch64__)
-    uint64_t t;
-    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
-    return t;
-#else
-    return 0;
-#endif
-}
-
 /* What is a thread's, by where each one's first is: rows (whole branches of the prefix tree), pair rows, positions. */
 static span own(const eegen *s, int64_t at_first, int64_t thread)
 {
@@ -479,16 +482,8 @@ static void wait_for_all(eegen *s)
         return;
     }
     for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-        const int64_t patience = 40;
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-        const int64_t patience = 1000;
-#else
-        const int64_t patience = 1000;
-#endif
-        if (spins > patience && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
+        spin_pause();
+        if (spins > MOST_SPINS && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
 
@@ -5704,7 +5699,8 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     eegen *s = arena;
     const int64_t threads = s->threads;
     const float *lr = floats_of(s, s->at_lr);
-    const uint64_t numbers = flush_tiny_numbers();
+    /* The moments of a weight that gets no gradient shrink for ever, and arithmetic on subnormal numbers is very slow. */
+    const uint64_t numbers = flush_subnormals();
     int64_t i = 0;
     for (; i < count; i++) {
         const uint64_t t0 = ticks();
@@ -5737,7 +5733,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
             s->ticks[3] += ticks() - t3;
         }
     }
-    restore_numbers(numbers);
+    restore_subnormals(numbers);
     return i;
 }
 

@@ -14,7 +14,7 @@ import pytest
 from eegen.commands.bench import print_result
 from eegen.errors import EegenError
 from eegen.measure.bench import Result, bench
-from eegen.measure.kernel_times import call_flops, rows_of, update_calls
+from eegen.measure.kernel_times import call_flops, rows_of
 from eegen.measure.peers import batches, padded
 from eegen.measure.stopwatch import Stopwatch, Window
 from eegen.models.config import model_config
@@ -94,10 +94,10 @@ def test_model_flops_are_those_of_the_products_when_no_row_is_shared() -> None:
     embeddings, which is no product, come on top."""
     plan = make_plan(compile_model(model_config(d_model=64)).plan.build)
     rows = {"prefix": 100.0, "pair": 100.0}
-    calls = [c for c in (*plan.forward, *plan.backward) if c.kernel.kind in ("product", "outer")]
+    calls = [c for c in plan.train.calls if c.kernel.kind in ("product", "outer")]
     counted = sum(call_flops(c, rows, 1.0) for c in calls)
     assert plan.flops(100) <= counted < 1.05 * plan.flops(100)
-    assert all(rows_of(c, rows) > 0 for c in plan.backward)
+    assert all(rows_of(c, rows) > 0 for c in plan.train.calls)
 
 
 @pytest.mark.parametrize("model", [{}, {"n_heads": 2, "d_model": 20, "d_ff": 24}])
@@ -107,11 +107,11 @@ def test_a_profile_lists_the_kernels_of_muon_s_update(model: dict[str, int], nam
     plan = make_plan(BuildConfig(model_config(**model, vocab_size=27), best_target().name, "muon"))  # type: ignore[arg-type]
     times = {k.name: k for k in found.kernels}
     assert set(times) == {k.name for k in plan.kernels}
-    for matrix in plan.hidden:
+    for matrix in plan.matrix_updates:
         assert times[matrix.kernel.name].us > 0
         for kernel in (matrix.kernel.square, matrix.kernel.times):
             assert times[kernel.name].flops > 0
-        assert sum(k.flops.of(n) for k, n in update_calls(matrix)) >= matrix.kernel.flops.of(matrix.tall)
+        assert sum(k.flops.of(n) for k, n in matrix.kernel.calls(matrix.tall)) >= matrix.kernel.flops.of(matrix.tall)
     total = sum(k.us for k in found.kernels)
     assert total < 1.5 * found.us_per_step
 

@@ -13,7 +13,7 @@ from machines import ARM, NATIVE, Machine, parameters
 from test_targets import NAMES, Case, check_gradients, oracle_of
 
 from eegen.errors import EegenError
-from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, hidden_matrices, orthogonal
+from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, matrix_parameters, orthogonal
 from eegen.language.oracle import batch_rows
 from eegen.model import Model, load
 from eegen.models.config import ModelConfig, model_config
@@ -52,7 +52,7 @@ def check_step(case: Case, session: Session, lr: float, clip: float = 0.0) -> No
     """One step from wherever the session is: each new weight and slot is the rule's, for a gradient off by rounding."""
     optimizer = OPTIMIZERS[session.plan.build.optimizer]
     oracle, weights = oracle_of(case, session)
-    hidden = hidden_matrices(oracle.graph) if optimizer.matrix else set()
+    hidden = matrix_parameters(oracle.graph) if optimizer.matrix else set()
     rows = batch_rows(case.tokens, case.config.vocab_size - 1, case.config.block_size)
     slots = {name: np.array(value, np.float64) for name, value in session.optimizer.items()}
     how = How(session.counters.step + 1, lr, clip=clip, **ODD)

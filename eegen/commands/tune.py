@@ -16,7 +16,7 @@ from eegen.train.option_table import DATA
 
 if TYPE_CHECKING:
     from eegen.measure.tune import Outcome
-    from eegen.targets.base import Choice
+    from eegen.targets.tiles import Choice
 
 
 @command(

@@ -10,7 +10,7 @@ from typing import Any
 from eegen.measure import assembly
 from eegen.models.config import ModelConfig
 from eegen.plan.kernels.kernel import Kernel
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.run.compiled import compile_model
 from eegen.targets import cpu_machine
 

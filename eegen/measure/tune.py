@@ -23,12 +23,11 @@ from eegen.measure.steps import Steps
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
 from eegen.plan.kernels.kernel import Kernel
-from eegen.plan.kernels.matrix import Outer, Product
-from eegen.plan.planner import Plan, outer_shape, product_shape
-from eegen.plan.tree import Recurrence
+from eegen.plan.kernels.matrix import Outer, Product, outer_shape, product_shape
+from eegen.plan.records import Plan
 from eegen.run.compiled import Compiled, compile_model, pick_target
 from eegen.run.data import Dataset, build_dataset
-from eegen.targets.base import Choice
+from eegen.targets.tiles import Choice
 from eegen.toolchain import measured_tiles
 from eegen.toolchain.compiler import find_compiler
 from eegen.train.loop import TrainOptions, interrupts
@@ -175,15 +174,12 @@ def shapes_of(plan: Plan) -> list[Shape]:
     """The shapes of a plan whose tiles can be chosen, the one with the most FLOPs first."""
     found: dict[str, Shape] = {}
     work: dict[str, int] = {}
-    called = [call.kernel for call in (*plan.forward, *plan.backward)]
+    called = [call.kernel for call in plan.train.calls] if plan.train else []
     for number, kernel in enumerate(plan.kernels):
-        for inner in (kernel.each if isinstance(kernel, Recurrence) else kernel,):
-            if kernel not in called or plan.target.svl_bits:
-                continue
-            if (shape := shape_of(plan, inner)) is None:
-                continue
-            found.setdefault(shape.name, shape).kernels.append(number)
-            work[shape.name] = work.get(shape.name, 0) + inner.flops.row * called.count(kernel)
+        if kernel not in called or (shape := shape_of(plan, kernel)) is None:
+            continue
+        found.setdefault(shape.name, shape).kernels.append(number)
+        work[shape.name] = work.get(shape.name, 0) + kernel.flops.row * called.count(kernel)
     return sorted(found.values(), key=lambda s: -work[s.name])
 
 

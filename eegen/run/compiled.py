@@ -10,7 +10,8 @@ from eegen.errors import EegenError
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
-from eegen.plan.planner import Plan, make_plan
+from eegen.plan.planner import make_plan
+from eegen.plan.records import Plan
 from eegen.run.engine import Engine, LibraryEngine
 from eegen.run.sources import file_name, placeholder_vocabulary, source_of
 from eegen.status import report
@@ -19,7 +20,7 @@ from eegen.toolchain import measured_tiles
 from eegen.toolchain.compilation import Build, build, emulator, find_compiler, package_digest
 
 if TYPE_CHECKING:
-    from eegen.targets.base import Choice
+    from eegen.targets.tiles import Choice
 
 Output = Literal["library", "object", "program", "server"]
 """What to build: a library or an object of it, a program for users, or one that serves calls (run/emulated.py)."""
@@ -57,6 +58,7 @@ def compile_model(
     *,
     optimizer: str = "adam",
     profile: bool = False,
+    programs: Sequence[str] = ("train", "infer"),
     svl_bits: int | None = None,
     cc: str | None = None,
     kind: Output = "library",
@@ -81,7 +83,13 @@ def compile_model(
     if tiles is None:
         tiles = {} if runs_here(chosen) else measured_tiles.load(chosen, compiler)
     settings = BuildConfig(
-        config, chosen.name, optimizer, profile, svl_bits or SVL_DEFAULT, tuple(sorted(tiles.items()))
+        config,
+        chosen.name,
+        optimizer,
+        profile,
+        tuple(programs),
+        svl_bits or SVL_DEFAULT,
+        tuple(sorted(tiles.items())),
     )
     plan = make_plan(settings)
     chars = (chars or placeholder_vocabulary(config.vocab_size)) if kind == "program" else ""

@@ -86,7 +86,7 @@ class LibraryEngine(Engine):
         self.check_vectors(path.stem)
 
     def allocate(self, header: Header) -> Buffer:
-        size = self.library.eegen_arena(self.ffi.from_buffer(header.memory))
+        size = getattr(self.library, header.layout_entry)(self.ffi.from_buffer(header.memory))
         if (free := free_memory()) is not None and size > free:
             raise EegenError(
                 f"this model and batch need {size / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 
 from eegen.defaults import TRAIN_DEFAULTS
-from eegen.emit.entries import ENTRIES
+from eegen.emit.entries import entries_of
 from eegen.errors import EegenError
 from eegen.language.optimizers import NUMBERS
 from eegen.models.config import DEFAULT_MODEL
 from eegen.options import flag
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.targets import Target
 from eegen.toolchain.compilation import BASE_FLAGS, PROGRAM_FLAGS
 
@@ -67,7 +67,8 @@ def server_source(plan: Plan) -> str:
         "server.c.j2",
         command=build_command(plan.build, "train", "--emulate"),
         compile_line=compile_lines(plan.target, name)[0][1],
-        entries=[entry for entry in ENTRIES.values() if entry.name != "eegen_arena"],
+        entries=entries_of(plan),
+        layouts=[program.program.entries[0].name for program in plan.programs],
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from eegen.errors import EegenError
 from eegen.models.config import ModelConfig, model_config
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.run.header import Counters
 from eegen.run.session import Session
 from eegen.train.loop import RECENT, Chunk, Position, TrainOptions
