@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import eegen
-from eegen.commands.values import checked_options
+from eegen.commands.shared.values import checked_options
 from eegen.errors import EegenError
 from eegen.models.config import model_config
 from eegen.train.option_table import TRAIN

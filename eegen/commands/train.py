@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eegen.commands.options import FILES, MODEL, TARGET, TRAINING, Emulate, Json, command
-from eegen.commands.printing import format_count, json_number, print_fields, print_json, print_note, print_text
-from eegen.commands.values import checked_options, fixed_options, target_options, training_options
+from eegen.commands.shared.options import FILES, MODEL, TARGET, TRAINING, Emulate, Json, command
+from eegen.commands.shared.printing import format_count, json_number, print_fields, print_json, print_note, print_text
+from eegen.commands.shared.values import checked_options, fixed_options, target_options, training_options
 from eegen.errors import EegenError
 from eegen.options import Given, flag
 
@@ -50,7 +50,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model; print its loss, its speed and ten samples, and keep it with --save."""
-    from eegen.commands.progress import Progress
+    from eegen.commands.shared.progress import Progress
     from eegen.train import recipes
 
     chosen = recipes.choose(recipe, model, training, started="init" in files or "resume" in files)
