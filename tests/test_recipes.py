@@ -15,17 +15,17 @@ from eegen.commands.shared.values import checked_options
 from eegen.errors import EegenError
 from eegen.models.config import model_config
 from eegen.train.option_table import TRAIN
-from eegen.train.recipes import NAMES, Recipe, as_toml, choose, load_recipe, settings
+from eegen.train.recipes import NAMES, Recipe, all_options, choose_recipe, format_toml, load_recipe
 
 
 def chosen(name: str | None, model: dict[str, Any] | None = None, started: bool = False, **train: Any) -> str | None:
-    recipe = choose(name, model or {}, train, started)
+    recipe = choose_recipe(name, model or {}, train, started)
     return recipe.name if recipe else None
 
 
 def trained_with(recipe: Recipe, model: dict[str, Any] | None = None, **train: Any) -> dict[str, Any]:
-    model, train = recipe.with_flags(model or {}, train)
-    return settings(model, checked_options(train))
+    model, train = recipe.with_given(model or {}, train)
+    return all_options(model, checked_options(train))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,7 +68,7 @@ def test_without_time_and_recipe_nothing_changes() -> None:
 )
 def test_a_recipe_that_cannot_be_is_refused(name: str, model: dict[str, Any], started: bool, said: str) -> None:
     with pytest.raises(EegenError, match=said):
-        choose(name, model, {}, started)
+        choose_recipe(name, model, {}, started)
 
 
 def test_flags_are_stronger_than_a_recipe() -> None:
@@ -96,10 +96,10 @@ def test_another_optimizer_takes_its_own_rates(optimizer: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_that_was_printed_can_be_given_back(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
-    printed = as_toml(recipe, trained_with(recipe))
+    printed = format_toml(recipe, trained_with(recipe))
     (tmp_path / "mine.toml").write_text(printed + "\n", encoding="utf-8")
     again = load_recipe(str(tmp_path / "mine.toml"))
-    assert as_toml(again, trained_with(again)) == printed
+    assert format_toml(again, trained_with(again)) == printed
     assert again.name == "mine"
 
 
@@ -130,7 +130,7 @@ def test_show_recipe_prints_what_would_be_trained_and_trains_nothing() -> None:
 
 
 def trained(name: str, steps: int) -> eegen.Run:
-    model, train = load_recipe(name).with_flags({}, {"steps": steps, "val": 0.1})
+    model, train = load_recipe(name).with_given({}, {"steps": steps, "val": 0.1})
     with eegen.Model(**model, optimizer=train.pop("optimizer", "adam")) as made:
         return made.train(**train)
 

@@ -53,14 +53,14 @@ def train(
     from eegen.commands.shared.progress import Progress
     from eegen.train import recipes
 
-    chosen = recipes.choose(recipe, model, training, started="init" in files or "resume" in files)
+    chosen = recipes.choose_recipe(recipe, model, training, from_checkpoint="init" in files or "resume" in files)
     if chosen:
-        model, training = chosen.with_flags(model, training)
+        model, training = chosen.with_given(model, training)
     if show_recipe:
-        tables = recipes.settings(model, checked_options(training))
+        tables = recipes.all_options(model, checked_options(training))
         if json:
             return print_json({"recipe": chosen.name if chosen else None, **tables})
-        return print(recipes.as_toml(chosen, tables))
+        return print(recipes.format_toml(chosen, tables))
     with open_model(model, target, training, files, emulate) as ready:
         name = ready.compiled.plan.build.name
         about = f"{name}: {ready.params:,} parameters, {format_count(len(ready.documents), 'document')}"
