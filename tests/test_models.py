@@ -168,7 +168,7 @@ def test_the_weights_that_flops_count(model: str, weights: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"d_model": "wide"}, "`d_model` is 'wide'; it must be a whole number"),
         ({"d_model": 16.0}, "`d_model` is 16.0; it must be a whole number"),
@@ -183,8 +183,8 @@ def test_the_weights_that_flops_count(model: str, weights: int) -> None:
         ({"model": "rnn-sparse", "top_k": 33}, "`top_k` 33 is more than `d_state` 32"),
     ],
 )
-def test_options_are_checked_by_the_table_of_their_model(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(EegenError, match=re.escape(said)):
+def test_options_are_checked_by_the_table_of_their_model(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EegenError, match=re.escape(message)):
         ModelConfig(**options)
 
 
