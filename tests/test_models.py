@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machines import ARM, NATIVE, Machine, parameters
+from machines import ARM, NATIVE, Machine, parameters, sample
 from test_targets import LETTERS, NAMES, Case, check_adam, check_gradients, draws, worst
 
 import eegen.models
 from eegen.errors import EegenError
-from eegen.language.oracle import batch_rows
+from eegen.language.rows import batch_rows
 from eegen.model import Model
 from eegen.models import FITS, MODELS
 from eegen.models.config import ModelConfig, find_models, model_config, option_table
@@ -100,7 +100,7 @@ def test_sharing_rows_changes_nothing(model: Case, machine: Machine, open_sessio
 def test_samples_are_the_oracles_draws(model: Case, machine: Machine, open_session: Open) -> None:
     """So the state that a sampler carries from level to level is the state of the whole prefix."""
     session = opened(open_session, model, machine, spread=4.0)
-    texts = session.sample(100 if machine.native else 20, 1.0, [0], seed=7)
+    texts = sample(machine, session, 100 if machine.native else 20, 1.0, [0], seed=7)
     wrong, close = draws(model, session, texts, 1.0, 1, seed=7)
     assert wrong == 0
     assert close < 0.01 * sum(map(len, texts)) + 3
