@@ -520,7 +520,7 @@ print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "
 
 
 def test_a_warm_start_is_quick_and_small(run: Run) -> None:
-    """0.7 s and 150 MB is the promise. Other processes may be busy on this machine, so the time of the processor is measured.
+    """0.7 s and 150 MB is the promise. As other processes may be busy, the time of the processor is measured.
 
     A small process starts it: a child is charged with the memory that its parent held when it was forked.
     """
@@ -528,10 +528,10 @@ def test_a_warm_start_is_quick_and_small(run: Run) -> None:
     # Python keeps its bytecode, as it does where eegen is installed.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", MEASURED, *PROGRAM, "train", "--steps", "1"]
-    message = [
+    printed = [
         subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(3)
     ]
-    seconds, size = zip(*(map(float, line.split()) for line in message), strict=True)
+    seconds, size = zip(*(map(float, line.split()) for line in printed), strict=True)
     assert min(size) < 150e6
     assert min(seconds) < 0.7
 
