@@ -180,7 +180,9 @@ def test_roofline(result: Result, tmp_path: Path) -> None:
     from eegen.measure.charts import plot_roofline
 
     plot_roofline(result, tmp_path / "roof.svg")
-    assert "<svg" in (tmp_path / "roof.svg").read_text(encoding="utf-8")
+    text = (tmp_path / "roof.svg").read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert all(f"<!-- {kind} -->" in text for kind in ("product", "outer", "attention", "other"))
     assert [path.name for path in tmp_path.iterdir()] == ["roof.svg"]
 
 

@@ -40,7 +40,7 @@ MODEL = ModelSpec(
     name="gru",
     build=gru,
     options=(
-        Option("d_model", int, 16, range=(1, 1024), short="d", help="Width of the embeddings."),
+        Option("d_model", int, 16, range=(1, 1024), short="d", always=True, help="Width of the embeddings."),
         Option("d_state", int, 32, range=(1, 1024), short="s", help="Width of the state."),
     ),
 )
