@@ -36,6 +36,16 @@ def parameter_list(kernel: Kernel) -> str:
     return ", ".join(declaration(param, kernel.restrict) for param in kernel.params)
 
 
+def pointer_list(kernel: Kernel) -> str:
+    """The parameters that a function inside a kernel takes over from it: all but the range."""
+    return ", ".join(declaration(param, False) for param in kernel.params if param.kind != "range")
+
+
+def pointer_names(kernel: Kernel) -> str:
+    """Their names, as arguments."""
+    return ", ".join(param.name for param in kernel.params if param.kind != "range")
+
+
 def call(kernel: Kernel, **arguments: str | Mapping[str, str]) -> str:
     """A call of a kernel, each parameter by its name; a range is `lo` and `hi`."""
     words = []

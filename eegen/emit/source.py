@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 
 from eegen.emit import arena, calls, functions
+from eegen.plan.kernels.schedules import SCHEDULES
 from eegen.plan.planner import Plan
 from eegen.resources import resource
 
@@ -48,7 +49,10 @@ def environment() -> jinja2.Environment:
     env.filters["f32"] = f32
     env.filters["wrap"] = wrap
     env.globals["parameter_list"] = functions.parameter_list
+    env.globals["pointer_list"] = functions.pointer_list
+    env.globals["pointer_names"] = functions.pointer_names
     env.globals["call"] = functions.call
+    env.globals.update(SCHEDULES)
     return env
 
 
