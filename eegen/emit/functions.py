@@ -41,9 +41,9 @@ def pointer_list(kernel: Kernel) -> str:
     return ", ".join(declaration(param, False) for param in kernel.params if param.kind != "range")
 
 
-def pointer_names(kernel: Kernel) -> str:
-    """Their names, as arguments."""
-    return ", ".join(param.name for param in kernel.params if param.kind != "range")
+def pointer_names(kernel: Kernel, **arguments: str) -> str:
+    """Their names, as arguments; or other expressions where they are given."""
+    return ", ".join(arguments.get(param.name, param.name) for param in kernel.params if param.kind != "range")
 
 
 def call(kernel: Kernel, **arguments: str | Mapping[str, str]) -> str:

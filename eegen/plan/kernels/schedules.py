@@ -32,11 +32,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class RowTile:
-    """A tile as high as `rows`: `chains` independent sums for each accumulator; A is loaded for `ahead` steps at once."""
+    """A tile of `rows` rows: `chains` independent sums for each accumulator; A is loaded for `ahead` steps at once.
+
+    A loop over rows of A and B does `unroll` of them an iteration.
+    """
 
     rows: int
     chains: int
-    ahead: int = 1
+    ahead: int
+    unroll: int
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,19 @@ def pieces(vectors: int, lanes: int) -> tuple[Piece, ...]:
     )
 
 
-def column_panels(panels: tuple[Panel, ...], target: Target, heights: tuple[int, ...] = ()) -> Iterator[ColumnPanels]:
+def row_tile(rows: int, vectors: int, unroll: int, target: Target) -> RowTile:
+    chains = target.chains(rows, vectors)
+    return RowTile(rows, chains, target.product_ahead(rows, vectors), max(unroll, chains))
+
+
+def column_panels(panels: tuple[Panel, ...], unroll: int, target: Target, heights: tuple[int, ...] = ()) -> Iterator[ColumnPanels]:
     """The panels of a tile with their columns; `heights` replaces the heights of each."""
     start = 0
     for panel in panels:
         width = panel.vectors * target.lanes
         stop = start + panel.count * width
         tiles = tuple(
-            RowTile(rows, target.chains(rows, panel.vectors), target.product_ahead(rows, panel.vectors))
-            for rows in heights or panel.heights
+            row_tile(rows, panel.vectors, unroll, target) for rows in heights or panel.heights
         )
         yield ColumnPanels(start, stop, width, panel.vectors, tiles, pieces(panel.vectors, target.lanes))
         start = stop
@@ -115,7 +123,43 @@ def lane_product(k: Product, target: Target) -> ProductSchedule:
     unroll = k.tile.unroll
     rest = k.k % unroll or unroll
     near_a, near_c = (PAIR_REACH // stride + 1 for stride in (k.lda, k.ldc))
-    return ProductSchedule(tuple(column_panels(k.tile.panels, target)), unroll, k.k - rest, rest, near_a, near_c)
+    return ProductSchedule(tuple(column_panels(k.tile.panels, unroll, target)), unroll, k.k - rest, rest, near_a, near_c)
 
 
-SCHEDULES: dict[str, Any] = {function.__name__: function for function in (lane_product,)}
+PARTS = 128  # rows of A and B whose panel of B stays in L1
+LINES = 64
+
+
+@dataclass(frozen=True)
+class OuterSchedule:
+    """How a weight gradient in register tiles is done.
+
+    Row tiles of `rows` rows of G are the units in which threads share it: `whole` of them, then one of `short` rows
+    where that is not 0. Rows of A and B are taken in parts of about `part`. `along`: row tiles are the outer loop.
+    `pieces` are the loads of a tile's numbers of A. `lines`: where the cache lines of a tile lie from its corner, for
+    each of the last 64 iterations over rows; empty where nothing is prefetched.
+    """
+
+    panels: tuple[ColumnPanels, ...]
+    rows: int
+    whole: int
+    short: int
+    part: int
+    along: bool
+    pieces: tuple[Piece, ...]
+    lines: tuple[int, ...]
+
+
+def outer(k: Outer, target: Target) -> OuterSchedule:
+    """The schedule of outer and outer_neon."""
+    whole, short = divmod(k.m, k.tile.rows)
+    heights = (k.tile.rows,) * (whole > 0) + (short,) * (short > 0)
+    panels = tuple(column_panels(k.tile.panels, k.tile.unroll, target, heights))
+    prefetches = k.streams and k.fused and target.lanes > 1
+    wide = -(-panels[0].width // LINE)
+    places = [row * k.ldg + line * LINE for row in range(k.tile.rows) for line in range(wide)]
+    lines = tuple(places[i % len(places)] for i in range(LINES)) if prefetches else ()
+    return OuterSchedule(panels, k.tile.rows, whole, short, PARTS, k.streams, pieces(-(-max(heights) // target.lanes), target.lanes), lines)
+
+
+SCHEDULES: dict[str, Any] = {function.__name__: function for function in (lane_product, outer)}
