@@ -19,15 +19,29 @@ LINE = 16  # floats of a cache line
 
 @dataclass(frozen=True)
 class Piece:
-    """`count` neighbouring vectors from vector `first` on, which one load or store takes; `words` is their prefix."""
+    """`count` neighbouring vectors that one load takes, `at` floats after the first of a panel's.
 
-    first: int
+    `tag` tells names of several pieces apart; `type` is their C type, `words` the prefix of their vocabulary.
+    """
+
     count: int
-    at: int  # floats before it
+    at: int
+    tag: str
+    lanes: int
 
     @property
     def words(self) -> str:
-        return f"v{self.count}" if self.count > 1 else "v"
+        return f"v{self.count}_" if self.count > 1 else "v_"
+
+    @property
+    def type(self) -> str:
+        return f"v{self.count}f" if self.count > 1 else "vf"
+
+    def vectors(self, name: str) -> tuple[tuple[str, int], ...]:
+        """(the vector as an expression, floats before it) for each vector of the variable `name`."""
+        if self.count == 1:
+            return ((name, self.at),)
+        return tuple((f"{name}.val[{v}]", self.at + v * self.lanes) for v in range(self.count))
 
 
 @dataclass(frozen=True)
@@ -74,10 +88,9 @@ class ColumnPanels:
 
 
 def pieces(vectors: int, lanes: int) -> tuple[Piece, ...]:
-    """Loads of `vectors` neighbouring vectors, each as wide as possible."""
-    return tuple(
-        Piece(first, min(WIDEST_LOAD, vectors - first), first * lanes) for first in range(0, vectors, WIDEST_LOAD)
-    )
+    """The loads of `vectors` neighbouring vectors, each as wide as possible."""
+    starts = range(0, vectors, WIDEST_LOAD)
+    return tuple(Piece(min(WIDEST_LOAD, vectors - v), v * lanes, str(v) if v else "", lanes) for v in starts)
 
 
 def row_tile(rows: int, vectors: int, unroll: int, target: Target) -> RowTile:
@@ -112,10 +125,18 @@ class ProductSchedule:
     rest: int
     near_a: int
     near_c: int
+    stride: int  # bytes from a row of B to the next
 
     @property
     def iterations(self) -> int:
         return self.looped // self.unroll
+
+    def bases_a(self, rows: int) -> int:
+        """Base pointers for as many rows of A."""
+        return -(-rows // self.near_a)
+
+    def bases_c(self, rows: int) -> int:
+        return -(-rows // self.near_c)
 
 
 def lane_product(k: Product, target: Target) -> ProductSchedule:
@@ -123,7 +144,7 @@ def lane_product(k: Product, target: Target) -> ProductSchedule:
     unroll = k.tile.unroll
     rest = k.k % unroll or unroll
     near_a, near_c = (PAIR_REACH // stride + 1 for stride in (k.lda, k.ldc))
-    return ProductSchedule(tuple(column_panels(k.tile.panels, unroll, target)), unroll, k.k - rest, rest, near_a, near_c)
+    return ProductSchedule(tuple(column_panels(k.tile.panels, unroll, target)), unroll, k.k - rest, rest, near_a, near_c, 4 * k.ldb)
 
 
 PARTS = 128  # rows of A and B whose panel of B stays in L1
@@ -136,8 +157,9 @@ class OuterSchedule:
 
     Row tiles of `rows` rows of G are the units in which threads share it: `whole` of them, then one of `short` rows
     where that is not 0. Rows of A and B are taken in parts of about `part`. `along`: row tiles are the outer loop.
-    `pieces` are the loads of a tile's numbers of A. `lines`: where the cache lines of a tile lie from its corner, for
-    each of the last 64 iterations over rows; empty where nothing is prefetched.
+    `a` is the load of a tile's numbers of A. `lines`: where the cache lines of a tile lie from its corner, for
+    each of the last 64 iterations over rows; empty where nothing is prefetched. `step_...`: bytes
+    from a row to the next.
     """
 
     panels: tuple[ColumnPanels, ...]
@@ -146,8 +168,11 @@ class OuterSchedule:
     short: int
     part: int
     along: bool
-    pieces: tuple[Piece, ...]
+    a: Piece
     lines: tuple[int, ...]
+    step_a: int
+    step_b: int
+    step_g: int
 
 
 def outer(k: Outer, target: Target) -> OuterSchedule:
@@ -159,7 +184,9 @@ def outer(k: Outer, target: Target) -> OuterSchedule:
     wide = -(-panels[0].width // LINE)
     places = [row * k.ldg + line * LINE for row in range(k.tile.rows) for line in range(wide)]
     lines = tuple(places[i % len(places)] for i in range(LINES)) if prefetches else ()
-    return OuterSchedule(panels, k.tile.rows, whole, short, PARTS, k.streams, pieces(-(-max(heights) // target.lanes), target.lanes), lines)
+    (a,) = pieces(-(-max(heights) // target.lanes), target.lanes)
+    steps = (4 * stride for stride in (k.lda, k.ldb, k.ldg))
+    return OuterSchedule(panels, k.tile.rows, whole, short, PARTS, k.streams, a, lines, *steps)
 
 
 SCHEDULES: dict[str, Any] = {function.__name__: function for function in (lane_product, outer)}
