@@ -49,8 +49,8 @@ def environment() -> jinja2.Environment:
     env.filters["f32"] = f32
     env.filters["wrap"] = wrap
     env.globals["parameter_list"] = functions.parameter_list
-    env.globals["pointer_list"] = functions.pointer_list
-    env.globals["pointer_names"] = functions.pointer_names
+    env.globals["inner_parameters"] = functions.inner_parameters
+    env.globals["inner_arguments"] = functions.inner_arguments
     env.globals["call"] = functions.call
     env.globals.update(SCHEDULES)
     return env

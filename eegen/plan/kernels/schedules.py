@@ -112,24 +112,20 @@ def column_panels(panels: tuple[Panel, ...], unroll: int, target: Target, height
 
 
 @dataclass(frozen=True)
-class ProductSchedule:
-    """How a product in register tiles is done.
+class LaneProductSchedule:
+    """How a product whose scalars are lanes of vectors is done: product_neon.
 
-    The inner size is done `unroll` steps an iteration, `looped` steps in all, and `rest` steps outside the loop.
-    `near_a` and `near_c` neighbouring rows of A and of C share a base pointer.
+    The first `first` steps of the inner size come before the loop, `unroll` are in an iteration of it. `near_a` and
+    `near_c` neighbouring rows of A and of C share a base pointer. `stride`: bytes from a row of B to the next.
     """
 
     panels: tuple[ColumnPanels, ...]
+    first: int
     unroll: int
-    looped: int
-    rest: int
+    iterations: int
     near_a: int
     near_c: int
-    stride: int  # bytes from a row of B to the next
-
-    @property
-    def iterations(self) -> int:
-        return self.looped // self.unroll
+    stride: int
 
     def bases_a(self, rows: int) -> int:
         """Base pointers for as many rows of A."""
@@ -139,12 +135,58 @@ class ProductSchedule:
         return -(-rows // self.near_c)
 
 
-def lane_product(k: Product, target: Target) -> ProductSchedule:
-    """The schedule of product_neon: the steps that do not divide come first, and there are always some."""
+def lane_product(k: Product, target: Target) -> LaneProductSchedule:
+    """The steps that do not divide come first, and there are always some."""
     unroll = k.tile.unroll
-    rest = k.k % unroll or unroll
+    first = k.k % unroll or unroll
     near_a, near_c = (PAIR_REACH // stride + 1 for stride in (k.lda, k.ldc))
-    return ProductSchedule(tuple(column_panels(k.tile.panels, unroll, target)), unroll, k.k - rest, rest, near_a, near_c, 4 * k.ldb)
+    panels = tuple(column_panels(k.tile.panels, unroll, target))
+    return LaneProductSchedule(panels, first, unroll, (k.k - first) // unroll, near_a, near_c, 4 * k.ldb)
+
+
+@dataclass(frozen=True)
+class Prefetch:
+    """What a row tile of a panel prefetches, a cache line an iteration: the next panel, or the next block of this one.
+
+    Tile t takes column t // `parts` of cache lines and of its rows part t % `parts`, which is `part` floats further.
+    """
+
+    parts: int
+    part: int
+
+
+@dataclass(frozen=True)
+class ProductSchedule:
+    """How a product with scalars from memory is done.
+
+    The inner size is done in blocks of `block`: `unroll` steps an iteration, and `rest` steps after the loop. `last`
+    is where the last block starts, or -1 where there is but one. A panel of B is `stride` floats to a row: as it lies,
+    or transposed into scratch memory. `prefetch` belongs to the panels one by one; None: nothing is prefetched.
+    """
+
+    panels: tuple[ColumnPanels, ...]
+    block: int
+    last: int
+    unroll: int
+    iterations: int
+    rest: int
+    strides: tuple[int, ...]
+    prefetch: tuple[Prefetch | None, ...]
+
+
+def product(k: Product, target: Target) -> ProductSchedule:
+    block, unroll = k.block, k.tile.unroll
+    iterations, rest = divmod(block, unroll)
+    panels = tuple(column_panels(k.tile.panels, unroll, target))
+    prefetch: tuple[Prefetch | None, ...] = (None,) * len(panels)
+    if k.streams and target.lanes > 1 and iterations > 1:
+        parts = max(256 // block, 1) if k.transposed else 4
+        prefetch = tuple(
+            Prefetch(parts, (panel.width // parts if k.transposed else iterations) * k.ldb) for panel in panels
+        )
+    strides = tuple(panel.width if k.transposed else k.ldb for panel in panels)
+    last = k.k - block if block < k.k else -1
+    return ProductSchedule(panels, block, last, unroll, iterations, rest, strides, prefetch)
 
 
 PARTS = 128  # rows of A and B whose panel of B stays in L1
@@ -189,4 +231,4 @@ def outer(k: Outer, target: Target) -> OuterSchedule:
     return OuterSchedule(panels, k.tile.rows, whole, short, PARTS, k.streams, a, lines, *steps)
 
 
-SCHEDULES: dict[str, Any] = {function.__name__: function for function in (lane_product, outer)}
+SCHEDULES: dict[str, Any] = {function.__name__: function for function in (lane_product, product, outer)}
