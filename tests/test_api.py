@@ -12,7 +12,9 @@ import pytest
 
 import eegen
 from eegen.errors import EegenError
-from eegen.language.oracle import Oracle, batch_rows
+from eegen.language.oracle import Oracle
+from eegen.language.rows import batch_rows
+from eegen.models import build_graph
 from eegen.run.data import split
 from eegen.train.options import options_of_call
 
@@ -84,7 +86,7 @@ def test_gradients_are_those_of_the_oracle() -> None:
     loss = model.loss_and_gradients([0, 3, 5])
     rows = batch_rows([[model.chars.index(c) for c in NAMES[i]] for i in (0, 3, 5)], len(model.chars), 16)
     parameters = {name: np.array(view, np.float64) for name, view in model.parameters.items()}
-    expected, gradients = Oracle(model.config).loss_and_gradients(rows, parameters)
+    expected, gradients = Oracle(*build_graph(model.config)).loss_and_gradients(rows, parameters)
     assert loss == pytest.approx(expected, rel=1e-5)
     for name, gradient in model.gradients.items():
         assert np.abs(gradient - gradients[name]).max() <= 2e-6 * max(1.0, np.abs(gradients[name]).max())
@@ -95,7 +97,9 @@ def test_evaluate_is_the_oracle_s_loss_over_every_document() -> None:
     model.train(20)
     rows = batch_rows([[model.chars.index(c) for c in name] for name in NAMES], len(model.chars), 16)
     parameters = {name: np.array(view, np.float64) for name, view in model.parameters.items()}
-    assert model.evaluate() == pytest.approx(Oracle(model.config).loss_and_gradients(rows, parameters)[0], rel=1e-5)
+    assert model.evaluate() == pytest.approx(
+        Oracle(*build_graph(model.config)).loss_and_gradients(rows, parameters)[0], rel=1e-5
+    )
 
 
 def test_the_validation_loss_is_that_of_the_documents_held_out(names: list[str]) -> None:
@@ -157,10 +161,10 @@ def test_a_checkpoint_can_be_looked_at_without_its_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"n": 0}, "-n is 0"),
-        ({"temperature": 0.0}, "--temperature is 0"),
-        ({"temperature": -1.0}, "--temperature is -1"),
-        ({"seed": 0}, "--seed is 0"),
+        ({"n": 0}, "`n` is 0"),
+        ({"temperature": 0.0}, "`temperature` is 0"),
+        ({"temperature": -1.0}, "`temperature` is -1"),
+        ({"seed": 0}, "`seed` is 0"),
         ({"prefix": "an9"}, "'9', which the model does not know"),
         ({"prefix": "a" * 16}, "the prefix has 16 characters; the model's block is 16"),
     ],

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eegen.commands.bench import print_result
 from eegen.errors import EegenError
-from eegen.measure.bench import Result, bench, show
-from eegen.measure.kernel_times import call_flops, rows_of, update_calls
+from eegen.measure.bench import Result, bench
+from eegen.measure.kernel_times import call_flops, rows_of
 from eegen.measure.peers import batches, padded
 from eegen.measure.stopwatch import Stopwatch, Window
 from eegen.models.config import model_config
@@ -82,7 +83,7 @@ def test_json_has_the_promised_keys(result: Result) -> None:
 
 
 def test_the_table_says_what_the_result_says(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
-    show(result)
+    print_result(result)
     text = capsys.readouterr().out
     assert f"utilization  {result.utilization:.2f}" in text
     assert all(k.name in text for k in result.kernels)
@@ -92,11 +93,12 @@ def test_model_flops_are_those_of_the_products_when_no_row_is_shared() -> None:
     """Products forward, back and into gradients: 2 FLOPs a weight and position each; padding and the pass back to the
     embeddings, which is no product, come on top."""
     plan = make_plan(compile_model(model_config(d_model=64)).plan.build)
+    assert plan.train
     rows = {"prefix": 100.0, "pair": 100.0}
-    calls = [c for c in (*plan.forward, *plan.backward) if c.kernel.kind in ("product", "outer")]
+    calls = [c for c in plan.train.calls if c.kernel.kind in ("product", "outer")]
     counted = sum(call_flops(c, rows, 1.0) for c in calls)
     assert plan.flops(100) <= counted < 1.05 * plan.flops(100)
-    assert all(rows_of(c, rows) > 0 for c in plan.backward)
+    assert all(rows_of(c, rows) > 0 for c in plan.train.calls)
 
 
 @pytest.mark.parametrize("model", [{}, {"n_heads": 2, "d_model": 20, "d_ff": 24}])
@@ -106,11 +108,11 @@ def test_a_profile_lists_the_kernels_of_muon_s_update(model: dict[str, int], nam
     plan = make_plan(BuildConfig(model_config(**model, vocab_size=27), best_target().name, "muon"))  # type: ignore[arg-type]
     times = {k.name: k for k in found.kernels}
     assert set(times) == {k.name for k in plan.kernels}
-    for matrix in plan.hidden:
+    for matrix in plan.matrix_updates:
         assert times[matrix.kernel.name].us > 0
         for kernel in (matrix.kernel.square, matrix.kernel.times):
             assert times[kernel.name].flops > 0
-        assert sum(k.flops.of(n) for k, n in update_calls(matrix)) >= matrix.kernel.flops.of(matrix.tall)
+        assert sum(k.flops.of(n) for k, n in matrix.kernel.calls(matrix.tall)) >= matrix.kernel.flops.of(matrix.tall)
     total = sum(k.us for k in found.kernels)
     assert total < 1.5 * found.us_per_step
 
@@ -175,10 +177,12 @@ def test_a_model_without_steps_is_refused(names: list[str], letters: str) -> Non
 
 def test_roofline(result: Result, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from eegen.measure.charts import roofline
+    from eegen.measure.charts import plot_roofline
 
-    roofline(result, tmp_path / "roof.svg")
-    assert "<svg" in (tmp_path / "roof.svg").read_text(encoding="utf-8")
+    plot_roofline(result, tmp_path / "roof.svg")
+    text = (tmp_path / "roof.svg").read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert all(f"<!-- {kind} -->" in text for kind in ("product", "outer", "attention", "other"))
     assert [path.name for path in tmp_path.iterdir()] == ["roof.svg"]
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eegen.commands.tune import print_outcome
 from eegen.errors import EegenError
-from eegen.measure.tune import show, tune
+from eegen.measure.tune import tune
 from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.kernels.matrix import Outer, Product
@@ -137,7 +138,7 @@ def test_tuning_ends_in_time_and_keeps_only_what_is_better(
     kept = tuned.load(best_target(), find_compiler())
     assert kept == ({s.name: s.best for s in outcome.shapes if s.best != s.default} if outcome.kept else {})
     json.dumps(outcome.as_dict())
-    show(outcome)
+    print_outcome(outcome)
     table = capsys.readouterr().out
     assert all(shape.name in table for shape in outcome.shapes)
 

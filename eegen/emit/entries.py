@@ -1,63 +1,52 @@
-"""The functions that generated C exports: one table for the host's declarations and for the serving program."""
+"""The entries of programs in C: prototypes for a host, and calls for a program that serves them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from eegen.emit.functions import C_TYPES
+from eegen.plan.programs import MACHINE_ENTRIES, PROGRAMS, Entry
+from eegen.plan.records import Plan
 
-FORMATS = {"int64_t": '"%" PRId64 "\\n"', "uint64_t": '"%" PRIu64 "\\n"', "float": r'"%.9g\n"', "double": r'"%.17g\n"'}
+PRINTED = {"int64_t": '"%" PRId64 "\\n"', "float": r'"%.9g\n"', "double": r'"%.17g\n"'}
 """C formats that keep every bit of a returned number."""
 
-
-class Entry(NamedTuple):
-    """An exported function: its C return type, whether it works on an arena, and its further int64_t parameters."""
-
-    name: str
-    returns: str
-    parameters: tuple[str, ...] = ()
-    on_arena: bool = True
-
-    @property
-    def prototype(self) -> str:
-        arena = ["void *arena"] if self.on_arena else []
-        parameters = ", ".join([*arena, *(f"int64_t {name}" for name in self.parameters)])
-        return f"{self.returns} {self.name}({parameters or 'void'})"
-
-    @property
-    def call(self) -> str:
-        """The C call on arena `s` and arguments `a`."""
-        arena = ["s"] if self.on_arena else []
-        return f"{self.name}({', '.join([*arena, *(f'a[{i}]' for i in range(len(self.parameters)))])})"
-
-    @property
-    def format(self) -> str:
-        """The C format that prints what it returns; empty if it returns nothing."""
-        return FORMATS.get(self.returns, "")
-
-    def parse(self, answer: str) -> int | float | None:
-        """The value that a serving program printed."""
-        if self.returns == "void":
-            return None
-        return int(answer) if self.returns.endswith("int64_t") else float(answer)
-
-
 ENTRIES: dict[str, Entry] = {
-    entry.name: entry
-    for entry in (
-        Entry("eegen_arena", "int64_t"),
-        Entry("eegen_init", "void"),
-        Entry("eegen_train", "int64_t", ("thread", "count")),
-        Entry("eegen_loss", "double", ("n",)),
-        Entry("eegen_gradient", "double", ("n",)),
-        Entry("eegen_sample", "void", ("n",)),
-        Entry("eegen_ticks", "uint64_t", on_arena=False),
-        Entry("eegen_vector_bits", "int64_t", on_arena=False),
-        Entry("eegen_machine_bits", "int64_t", on_arena=False),
-        Entry("eegen_peak", "float", ("iterations",), on_arena=False),
-        Entry("eegen_peak_flops", "int64_t", on_arena=False),
-    )
+    entry.name: entry for entries in (*(p.entries for p in PROGRAMS.values()), MACHINE_ENTRIES) for entry in entries
 }
 
 
+def entries_of(plan: Plan) -> list[Entry]:
+    """What the C file of a plan exports."""
+    return [entry for program in plan.programs for entry in program.program.entries] + list(MACHINE_ENTRIES)
+
+
+def return_type(entry: Entry) -> str:
+    return C_TYPES[entry.returns.name] if entry.returns else "void"
+
+
+def prototype(entry: Entry) -> str:
+    arena = ["void *arena"] if entry.on_arena else []
+    parameters = ", ".join([*arena, *(f"int64_t {name}" for name in entry.parameters)])
+    return f"{return_type(entry)} {entry.name}({parameters or 'void'})"
+
+
+def served_call(entry: Entry) -> str:
+    """The C call on arena `s` and arguments `a`."""
+    arena = ["s"] if entry.on_arena else []
+    return f"{entry.name}({', '.join([*arena, *(f'a[{i}]' for i in range(len(entry.parameters)))])})"
+
+
+def printed_format(entry: Entry) -> str:
+    """The C format that prints what an entry returns; empty if it returns nothing."""
+    return PRINTED.get(return_type(entry), "")
+
+
+def parse(entry: Entry, answer: str) -> int | float | None:
+    """The value that a serving program printed."""
+    if entry.returns is None:
+        return None
+    return int(answer) if entry.returns.name.startswith("i") else float(answer)
+
+
 def declarations() -> str:
-    """The prototypes of all entries, as a C header would hold them."""
-    return "".join(f"{entry.prototype};\n" for entry in ENTRIES.values())
+    """The prototypes of all entries of all programs, as a C header would hold them."""
+    return "".join(f"{prototype(entry)};\n" for entry in ENTRIES.values())

@@ -14,7 +14,7 @@ import numpy as np
 
 from eegen.errors import EegenError, EegenFailure
 from eegen.measure import peers
-from eegen.measure.bench_result import Result, show
+from eegen.measure.bench_result import Result
 from eegen.measure.kernel_times import kernel_times
 from eegen.measure.steps import Steps, open_session
 from eegen.measure.stopwatch import Stopwatch
@@ -25,7 +25,7 @@ from eegen.run.data import Dataset, build_dataset, split
 from eegen.run.header import PHASES
 from eegen.train.options import TrainOptions
 
-__all__ = ["WINDOW", "Result", "bench", "show"]
+__all__ = ["WINDOW", "Result", "bench"]
 
 WINDOW = 1.5e-3  # seconds of one thing, then of the next
 WINDOW_OF_THREADS = 20e-3  # longer, because starting threads takes long
@@ -54,7 +54,7 @@ def bench(
     if config.model in FITS:
         raise EegenError(f"there is nothing to measure: the model '{config.model}' is not trained in steps")
     if against and (options.optimizer != "adam" or options.clip):
-        raise EegenError("--against compares steps of plain Adam: leave --optimizer and --clip out")
+        raise EegenError("`against` compares steps of plain Adam: leave `optimizer` and `clip` out")
     build |= {"optimizer": options.optimizer, "kind": "server" if emulate else "library"}
     if options.val is not None:
         documents, _ = split(documents, options.val, options.seed)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from eegen.measure.steps import Steps
 from eegen.plan.call import Call
-from eegen.plan.kernels.kernel import Kernel
-from eegen.plan.muon import Hidden
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,8 @@ def kernel_times(steps: Steps, peak_gflops: float) -> tuple[KernelTime, ...]:
     plan = steps.plan
     rows = {"prefix": steps.mean("prefix"), "pair": steps.mean("pair")}
     keys = steps.mean("keys")
-    calls = [*plan.forward, *([plan.loss] if plan.loss else []), *plan.backward]
-    update = [call for matrix in plan.hidden for call in update_calls(matrix)]
+    calls = plan.train.calls if plan.train else ()
+    update = [call for matrix in plan.matrix_updates for call in matrix.kernel.calls(matrix.tall)]
     found = []
     for kernel, us in zip(plan.kernels, steps.kernels_us.tolist(), strict=True):
         own = [call for call in calls if call.kernel == kernel]
@@ -49,17 +47,9 @@ def kernel_times(steps: Steps, peak_gflops: float) -> tuple[KernelTime, ...]:
     return tuple(sorted(found, key=lambda k: -k.us))
 
 
-def update_calls(matrix: Hidden) -> list[tuple[Kernel, int]]:
-    """The kernels that orthogonalizing a matrix calls, with the rows of each call (templates/kernels/newton_schulz)."""
-    k, rows = matrix.kernel, matrix.tall
-    if k.tall:
-        return [(k.square, rows), *[(k.times, k.padded)] * (4 * k.turns - 3), (k.times, rows)]
-    return [(k.square, rows), (k.times, k.padded), (k.times, rows)] * k.turns
-
-
 def rows_of(call: Call, rows: dict[str, float]) -> float:
-    """The rows a call works on; a number stands for itself (rows of a parameter)."""
-    return rows[call.domain] if call.domain in rows else float(call.domain)
+    """The rows a call works on in a step: in a loop, those of all levels."""
+    return float(call.once) if call.once else rows.get(call.domain, rows["prefix"])
 
 
 def call_flops(call: Call, rows: dict[str, float], keys: float) -> float:

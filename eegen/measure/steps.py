@@ -44,7 +44,7 @@ class Steps:
 
     def run(self, n: int) -> None:
         if not self.session.train(self.rates[:n])[-1] < DIVERGED:
-            raise EegenError(f"the loss is no longer a number: a lower --lr than {self.options.lr:g} may help")
+            raise EegenError("the loss is no longer a number", lr=f": a lower `lr` than {self.options.lr:g} may help")
 
     def measure(self) -> None:
         """Time one window, and keep what it adds to the session's totals."""

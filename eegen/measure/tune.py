@@ -23,12 +23,11 @@ from eegen.measure.steps import Steps
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
 from eegen.plan.kernels.kernel import Kernel
-from eegen.plan.kernels.matrix import Outer, Product
-from eegen.plan.planner import Plan, outer_shape, product_shape
-from eegen.plan.tree import Recurrence
+from eegen.plan.kernels.matrix import Outer, Product, outer_shape, product_shape
+from eegen.plan.records import Plan
 from eegen.run.compiled import Compiled, compile_model, pick_target
 from eegen.run.data import Dataset, build_dataset
-from eegen.targets.base import Choice
+from eegen.targets.tiles import Choice
 from eegen.toolchain import measured_tiles
 from eegen.toolchain.compiler import find_compiler
 from eegen.train.interrupts import interrupts
@@ -176,15 +175,12 @@ def shapes_of(plan: Plan) -> list[Shape]:
     """The shapes of a plan whose tiles can be chosen, the one with the most FLOPs first."""
     found: dict[str, Shape] = {}
     work: dict[str, int] = {}
-    called = [call.kernel for call in (*plan.forward, *plan.backward)]
+    called = [call.kernel for call in plan.train.calls] if plan.train else []
     for number, kernel in enumerate(plan.kernels):
-        for inner in (kernel.each if isinstance(kernel, Recurrence) else kernel,):
-            if kernel not in called or plan.target.svl_bits:
-                continue
-            if (shape := shape_of(plan, inner)) is None:
-                continue
-            found.setdefault(shape.name, shape).kernels.append(number)
-            work[shape.name] = work.get(shape.name, 0) + inner.flops.row * called.count(kernel)
+        if kernel not in called or (shape := shape_of(plan, kernel)) is None:
+            continue
+        found.setdefault(shape.name, shape).kernels.append(number)
+        work[shape.name] = work.get(shape.name, 0) + kernel.flops.row * called.count(kernel)
     return sorted(found.values(), key=lambda s: -work[s.name])
 
 
@@ -258,27 +254,3 @@ def step_times(default: Compiled, best: Compiled, data: Dataset, options: TrainO
         steps.close()
     one, two = (float(np.percentile(steps.stopwatch.seconds, 25)) * 1e6 for steps in both)
     return one, two
-
-
-# --- in the terminal
-
-
-def show(outcome: Outcome) -> None:
-    print(f"{outcome.name}: {outcome.builds} builds in {outcome.seconds:.0f} s")
-    wide = max(len(s.name) for s in outcome.shapes)
-    print(f"{'shape':<{wide}}  {'default':>12}  {'best':>12}  {'µs':>8}  {'gain':>5}  tried")
-    for s in outcome.shapes:
-        best = tile_text(s.best) if s.best != s.default else "the same"
-        print(f"{s.name:<{wide}}  {tile_text(s.default):>12}  {best:>12}  {s.us:8.2f}  {s.gain:5.2f}  {s.count:5}")
-    print("Tiles are rows x vectors, then the unroll factor; shapes are vectors across, inner size (rows for outer).")
-    if outcome.tuned_us:
-        print(f"a step: {outcome.default_us:.1f} µs with the defaults, {outcome.tuned_us:.1f} µs with the best")
-    if outcome.kept:
-        print(f"kept for later builds: {outcome.kept}")
-    else:
-        print("nothing is kept: the defaults are as fast")
-
-
-def tile_text(choice: Choice) -> str:
-    rows, vectors, unroll = choice
-    return f"{rows} x {vectors}, {unroll}"

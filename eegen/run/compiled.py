@@ -10,7 +10,8 @@ from eegen.errors import EegenError
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
-from eegen.plan.planner import Plan, make_plan
+from eegen.plan.planner import make_plan
+from eegen.plan.records import Plan
 from eegen.run.engine import Engine, LibraryEngine
 from eegen.status import report
 from eegen.targets import TARGETS, Target, best_target, runs_here
@@ -18,7 +19,7 @@ from eegen.toolchain import measured_tiles
 from eegen.toolchain.compilation import Build, build, emulator, find_compiler, package_digest
 
 if TYPE_CHECKING:
-    from eegen.targets.base import Choice
+    from eegen.targets.tiles import Choice
 
 Output = Literal["library", "object", "program", "server"]
 """What to build: a library or an object of it, a program for users, or one that serves calls (run/emulated.py)."""
@@ -58,6 +59,7 @@ def compile_model(
     *,
     optimizer: str = "adam",
     profile: bool = False,
+    programs: Sequence[str] = ("train", "infer"),
     svl_bits: int | None = None,
     cc: str | None = None,
     kind: Output = "library",
@@ -72,17 +74,23 @@ def compile_model(
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
-        hint = "; --emulate runs it in QEMU" if chosen.machine == "aarch64" else ""
-        raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}{hint}")
+        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.machine == "aarch64" else {}
+        raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}", **hints)
     if optimizer != "adam" and config.model in FITS:
-        raise EegenError(f"--optimizer means nothing to the model '{config.model}', which is not trained")
+        raise EegenError(f"`optimizer` means nothing to the model '{config.model}', which is not trained")
     if svl_bits is not None and not chosen.svl_bits:
-        raise EegenError(f"--svl-bits means nothing to the target {chosen.name}")
+        raise EegenError(f"`svl_bits` means nothing to the target {chosen.name}")
     compiler = find_compiler(cc)
     if tiles is None:
         tiles = {} if runs_here(chosen) else measured_tiles.load(chosen, compiler)
     settings = BuildConfig(
-        config, chosen.name, optimizer, profile, svl_bits or SVL_DEFAULT, tuple(sorted(tiles.items()))
+        config,
+        chosen.name,
+        optimizer,
+        profile,
+        tuple(programs),
+        svl_bits or SVL_DEFAULT,
+        tuple(sorted(tiles.items())),
     )
     plan = make_plan(settings)
     chars = chars if kind == "program" else ""

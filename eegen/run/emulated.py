@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from eegen.emit.entries import ENTRIES
+from eegen.emit.entries import ENTRIES, parse
 from eegen.errors import EegenError, EegenFailure
 from eegen.run.engine import Engine
 from eegen.run.header import Header
@@ -53,9 +53,9 @@ class EmulatedEngine(Engine):
     def allocate(self, header: Header) -> mmap.mmap:
         """Lay out the arena of a header, once; its memory."""
         if header.threads != 1:
-            raise EegenError("an emulated target runs on one thread; leave --threads at 1")
+            raise EegenError("an emulated target runs on one thread", threads="; leave `threads` at 1")
         os.pwrite(self.file, header.memory.tobytes(), 0)
-        return mmap.mmap(self.file, int(self.call("eegen_arena") or 0))
+        return mmap.mmap(self.file, int(self.call(header.layout_entry) or 0))
 
     def call(self, function: str, *arguments: int) -> int | float | None:
         """The answer of a function; a program that died is an EegenFailure with the last line it printed."""
@@ -72,7 +72,7 @@ class EmulatedEngine(Engine):
             answer = ""
         if not answer:
             raise self._failure()
-        return ENTRIES[function].parse(answer)
+        return parse(ENTRIES[function], answer)
 
     def close(self) -> None:
         """End the program: it stops at the end of its input."""

@@ -54,8 +54,8 @@ class Engine(ABC):
         built, here = self.call("eegen_vector_bits"), self.call("eegen_machine_bits")
         if built != here:
             raise EegenError(
-                f"{name} is built for streaming vectors of {built} bits and this machine's have {here}: "
-                f"build with --svl-bits {here}"
+                f"{name} is built for streaming vectors of {built} bits and this machine's have {here}",
+                svl_bits=f": build with `svl_bits` {here}",
             )
 
     def __enter__(self: Self) -> Self:
@@ -86,11 +86,11 @@ class LibraryEngine(Engine):
         self.check_vectors(path.stem)
 
     def allocate(self, header: Header) -> Buffer:
-        size = self.library.eegen_arena(self.ffi.from_buffer(header.memory))
+        size = getattr(self.library, header.layout_entry)(self.ffi.from_buffer(header.memory))
         if (free := free_memory()) is not None and size > free:
             raise EegenError(
-                f"this model and batch need {size / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free: "
-                "choose a smaller model or --batch"
+                f"this model and batch need {size / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free",
+                batch=": choose a smaller model or `batch`",
             )
         try:
             mapped = mmap.mmap(-1, size + HUGE_PAGE)

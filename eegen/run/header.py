@@ -12,7 +12,7 @@ import numpy as np
 
 from eegen.emit import arena
 from eegen.language.optimizers import NUMBERS
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan, ProgramPlan
 
 Array = np.ndarray
 Buffer = mmap.mmap | memoryview
@@ -84,10 +84,11 @@ class Header:
     threads = _Integer()
     sharing = _Integer()
     random = _Integer()
-    samples = _Integer()
+    row_capacity = _Integer()
 
-    def __init__(self, plan: Plan) -> None:
-        self.dtype = arena.header_dtype(len(plan.slots), len(plan.kernels))
+    def __init__(self, plan: Plan, program: ProgramPlan) -> None:
+        self.layout_entry = program.program.entries[0].name
+        self.dtype = arena.header_dtype(plan.slot_count, len(plan.kernels))
         self.nbytes = -(-self.dtype.itemsize // 64) * 64
         self.memory: Array = np.zeros(self.nbytes, np.uint8)
         self.fields = self.memory[: self.dtype.itemsize].view(self.dtype)[0]

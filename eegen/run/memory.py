@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from eegen.emit import arena
-from eegen.plan.planner import Parameter, Plan
+from eegen.plan.records import Parameter, Plan, ProgramPlan
 from eegen.run.header import Array, Buffer, Header
 
 TYPES = {a.name: a.type for a in arena.ARRAYS}
@@ -16,8 +16,8 @@ TYPES = {a.name: a.type for a in arena.ARRAYS}
 class Memory:
     """The memory of one arena. Nothing here copies: writing to a view is writing to what the generated code reads."""
 
-    def __init__(self, plan: Plan, header: Header, buffer: Buffer) -> None:
-        self.plan, self.header, self.buffer = plan, header, buffer
+    def __init__(self, plan: Plan, program: ProgramPlan, header: Header, buffer: Buffer) -> None:
+        self.plan, self.program, self.header, self.buffer = plan, program, header, buffer
 
     def array(self, name: str, size: int) -> Array:
         """The first `size` items of an array of the arena."""
@@ -25,9 +25,13 @@ class Memory:
 
     def row_buffer(self, name: str, rows: int) -> Array:
         """The first rows of a row buffer [rows][ld], padding included."""
-        buffer = self.plan.buffers[name]
+        buffer = self.program.buffers[name]
         offset = self.header.slot_offset(buffer.slot)
         return np.frombuffer(self.buffer, np.float32, rows * buffer.ld, offset).reshape(rows, buffer.ld)
+
+    def logits(self, rows: int) -> Array:
+        """The first rows of the logits [rows][vocabulary], where the last call left them."""
+        return self.row_buffer(self.program.logits, rows)[:, : self.plan.build.model.vocab_size]
 
     def tensors(self, region: int) -> dict[str, Array]:
         """Every named tensor [out][in] of a region: 0 the weights, 1 their gradients, 2 and up the optimizer state."""

@@ -1,4 +1,4 @@
-"""A session: one compiled model with its weights, optimizer state and data, ready to train, evaluate and sample."""
+"""A session: one compiled model with its weights, optimizer state and data, ready to train."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import numpy as np
 
 from eegen.errors import EegenError
 from eegen.models import FITS
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.run.data import Dataset
 from eegen.run.engine import Engine
 from eegen.run.header import Array, Counters, Header, Rows, StepSettings, Totals
 from eegen.run.memory import Memory
-from eegen.run.random_stream import sample_streams
 from eegen.run.threads import call_together, yield_address
 
 
@@ -32,16 +31,13 @@ class Session:
         sharing: bool = True,
         threads: int = 1,
         chunk: int = 1024,
-        longest: int = 0,
     ) -> None:
-        """`batch` and `threads` are the most that later steps may have, `chunk` the most steps of a call.
-
-        `longest` is the most positions of a document where that is more than the data's.
-        """
+        """`batch` and `threads` are the most that later steps may have, `chunk` the most steps of a call."""
+        assert plan.train is not None, "this plan has no program that trains"
         self.plan, self.engine, self.data = plan, engine, data
-        self.header = Header(plan)
+        self.header = Header(plan, plan.train)
         self.header.documents, self.header.positions = len(data.documents), data.positions
-        self.header.nodes, self.header.longest = data.n_nodes, longest or data.longest
+        self.header.nodes, self.header.longest = data.n_nodes, data.longest
         self.header.batch, self.header.threads, self.header.chunk = batch, threads, chunk
         self.header.sharing, self.header.random = sharing, random
         self.header.counters = Counters(step=0, rng=seed, cursor=0)
@@ -53,7 +49,7 @@ class Session:
             engine.close()
             raise
         self.header.attach(buffer)
-        self.memory = Memory(plan, self.header, buffer)
+        self.memory = Memory(plan, plan.train, self.header, buffer)
         self.capacity = batch, threads
         self._write_data()
 
@@ -90,11 +86,6 @@ class Session:
     def sharing(self) -> bool:
         """Whether equal prefixes share a row."""
         return bool(self.header.sharing)
-
-    @property
-    def samples_at_once(self) -> int:
-        """How many samples one call draws at most."""
-        return self.header.samples
 
     def configure(self, batch: int, threads: int, random: bool) -> None:
         """Set how the next steps are made, within the capacity of the session."""
@@ -152,7 +143,8 @@ class Session:
     def fit(self) -> None:
         """Set the parameters of a model that is computed from its data, not trained."""
         parameters = self.parameters
-        for name, values in FITS[self.plan.build.model.model](self.data).items():
+        fit = FITS[self.plan.build.model.model]
+        for name, values in fit(self.data.token, self.data.target, self.data.vocab_size).items():
             parameters[name][:] = values
 
     def train(self, lr: Array) -> Array:
@@ -184,24 +176,10 @@ class Session:
         total = float(self.engine.call("eegen_gradient", self._choose(documents)) or 0.0)
         return total / self.rows.positions
 
-    def sample(self, count: int, temperature: float, prefix: list[int], seed: int) -> list[list[int]]:
-        """Token lists of `count` samples that begin with `prefix`; sample i is the same for every count."""
-        block = self.plan.build.model.block_size
-        boundary = self.plan.build.model.vocab_size - 1
-        self.header.temperature = temperature
-        streams = sample_streams(seed, count)
-        result: list[list[int]] = []
-        while len(result) < count:
-            n = min(self.samples_at_once, count - len(result))
-            text = self.memory.array("text", n * (block + 1)).reshape(n, block + 1)
-            text[:] = -1
-            text[:, : len(prefix)] = prefix
-            self.memory.array("stream", n)[:] = streams[len(result) : len(result) + n]
-            self.engine.call("eegen_sample", n)
-            lengths = self.memory.array("length", n)
-            result += [list(row[:length]) for row, length in zip(text.tolist(), lengths, strict=True)]
-        assert all(boundary not in tokens for tokens in result)
-        return result
+    def update(self, lr: float) -> None:
+        """One step of the optimizer with the gradients in memory."""
+        self.memory.array("lr", 1)[:] = lr
+        self.engine.call("eegen_update")
 
     def close(self) -> None:
         """Release the memory, and end the process of an emulated engine. Views are not to be used afterwards."""

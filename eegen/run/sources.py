@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 
 from eegen.defaults import TRAIN_DEFAULTS
-from eegen.emit.entries import ENTRIES
+from eegen.emit.entries import entries_of
 from eegen.emit.source import render
 from eegen.errors import EegenError
 from eegen.language.optimizers import NUMBERS
-from eegen.models.config import default_config
+from eegen.models.config import DEFAULT_MODEL
+from eegen.options import flag
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.targets import Target
 from eegen.toolchain.compilation import BASE_FLAGS, PROGRAM_FLAGS
 
@@ -52,7 +53,8 @@ def server_source(plan: Plan, name: str) -> str:
         "server.c.j2",
         command=build_command(plan.build, "train", "--emulate"),
         compile_line=compile_lines(plan.target, name)[0][1],
-        entries=[entry for entry in ENTRIES.values() if entry.name != "eegen_arena"],
+        entries=entries_of(plan),
+        layouts=[program.program.entries[0].name for program in plan.programs],
     )
 
 
@@ -65,16 +67,11 @@ def build_command(build: BuildConfig, command: str = "build", *flags: str) -> st
     """The command line that makes this build."""
     config = build.model
     words = ["eegen", command]
-    default = default_config(config.model)
-    for name, value in config.as_dict().items():
-        if name == "model":
-            if value != "gpt":
-                words += ["--model", value]
-        elif name == "vocab_size" or (name == "d_ff" and value == 4 * config.d_model):
-            continue
-        elif value != getattr(default, name):
-            flag = "--" + name.replace("_", "-")
-            words += [flag] if value is True else [] if value is False else [flag, str(value)]
+    if config.model != DEFAULT_MODEL:
+        words += ["--model", config.model]
+    for name, value in config.changed.items():
+        if name != "vocab_size" and value is not False:  # the data decide the vocabulary
+            words += [flag(name)] if value is True else [flag(name), str(value)]
     words += ["--target", build.target]
     if build.svl_bits != SVL_DEFAULT:
         words += ["--svl-bits", str(build.svl_bits)]

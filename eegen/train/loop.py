@@ -18,7 +18,7 @@ from eegen.train.options import TrainOptions
 from eegen.train.schedules import rates
 
 RECENT = 100
-"""Steps whose mean loss is the loss of a run; --until-loss is tested each time that many steps are done."""
+"""Steps whose mean loss is the loss of a run; `until_loss` is tested each time that many steps are done."""
 CHUNK_SECONDS = 0.04
 CHUNK_STEPS = 4096
 DIVERGED = 1e30
@@ -163,8 +163,8 @@ def finished(options: TrainOptions, position: Position) -> str:
     if not _finished(options, position):
         return ""
     if options.time is not None and position.seconds >= options.time:
-        return f"it has used its {options.time:g} seconds; give a larger --time"
-    return f"it has done its {options.steps} steps; give a larger --steps"
+        return f"it has used its {options.time:g} seconds; give a larger `time`"
+    return f"it has done its {options.steps} steps; give a larger `steps`"
 
 
 def _outlook(options: TrainOptions, position: Position, us: float) -> tuple[float, float]:

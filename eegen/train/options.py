@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eegen.defaults import ORDERS, TRAIN_DEFAULTS, flag
+from eegen.defaults import ORDERS, TRAIN_DEFAULTS
 from eegen.emit.arena import MAX_THREADS
 from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS
@@ -78,27 +78,27 @@ class TrainOptions:
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise EegenError(f"{flag(name)} is {value}; it must be {low} to {high}")
+                raise EegenError(f"`{name}` is {value}; it must be {low} to {high}")
         if not (self.lr > 0 and math.isfinite(np.float32(self.lr))):
-            raise EegenError(f"--lr is {self.lr:g}; it must be a number above 0")
+            raise EegenError(f"`lr` is {self.lr:g}; it must be a number above 0")
         if self.order not in ORDERS:
-            raise EegenError(f"--order is '{self.order}'; it must be {' or '.join(ORDERS)}")
+            raise EegenError(f"`order` is '{self.order}'; it must be {' or '.join(ORDERS)}")
         if self.schedule not in SCHEDULES:
-            raise EegenError(f"--schedule is '{self.schedule}'; it must be one of {', '.join(SCHEDULES)}")
+            raise EegenError(f"`schedule` is '{self.schedule}'; it must be one of {', '.join(SCHEDULES)}")
         if not 0 <= self.warmup < math.inf:
-            raise EegenError(f"--warmup is {self.warmup:g}; it must be steps (1 and up) or a part of the run (below 1)")
+            raise EegenError(f"`warmup` is {self.warmup:g}; it must be steps (1 and up) or a part of the run (below 1)")
         if self.time is not None and not 0 < self.time < math.inf:
-            raise EegenError(f"--time is {self.time:g}; it must be a number of seconds above 0")
+            raise EegenError(f"`time` is {self.time:g}; it must be a number of seconds above 0")
         if self.until_loss is not None and not 0 < self.until_loss < math.inf:
-            raise EegenError(f"--until-loss is {self.until_loss:g}; it must be a number above 0")
+            raise EegenError(f"`until_loss` is {self.until_loss:g}; it must be a number above 0")
         if self.val is not None and not 0 < self.val < 1:
-            raise EegenError(f"--val is {self.val:g}; it must lie between 0 and 1")
+            raise EegenError(f"`val` is {self.val:g}; it must lie between 0 and 1")
         for name in ("beta1", "beta2", "momentum"):
             if not 0 <= (value := getattr(self, name)) < 1:
-                raise EegenError(f"{flag(name)} is {value:g}; it must be from 0 to below 1")
+                raise EegenError(f"`{name}` is {value:g}; it must be from 0 to below 1")
         for name in ("weight_decay", "clip"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise EegenError(f"{flag(name)} is {value:g}; it must be a number from 0 up")
+                raise EegenError(f"`{name}` is {value:g}; it must be a number from 0 up")
 
 
 def train_options(optimizer: str, **given: Any) -> TrainOptions:
@@ -108,7 +108,7 @@ def train_options(optimizer: str, **given: Any) -> TrainOptions:
     rule = OPTIMIZERS[optimizer]
     for name in given:
         if name in STEP_OPTIONS and name != "clip" and name not in rule.options:
-            raise EegenError(f"{flag(name)} means nothing to the optimizer {optimizer}")
+            raise EegenError(f"`{name}` means nothing to the optimizer {optimizer}")
     return TrainOptions(**{"lr": rule.lr, **given, "optimizer": optimizer})
 
 
@@ -123,7 +123,7 @@ def options_of_call(previous: TrainOptions, given: Mapping[str, Any], model: str
     chosen = {name: value for name, value in given.items() if value is not None}
     unused = [name for name in chosen if name not in WITHOUT_STEPS]
     if unused and model in FITS:
-        raise EegenError(f"{flag(unused[0])} means nothing to the model '{model}', which is not trained")
+        raise EegenError(f"`{unused[0]}` means nothing to the model '{model}', which is not trained")
     new = train_options(previous.optimizer, seed=previous.seed, **chosen)
     if not resume:
         return new

@@ -13,7 +13,7 @@ import numpy as np
 
 from eegen.errors import EegenError
 from eegen.models.config import ModelConfig, model_config
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
 from eegen.run import checkpoint as files
 from eegen.run.checkpoint import Checkpoint
 from eegen.run.corpus import Corpus

@@ -102,4 +102,5 @@ def check_finite(
     else:
         return
     kept = f"; {save} keeps the last good checkpoint" if save and save.exists() else ""
-    raise EegenError(f"stopped at step {step}: {what}; a lower --lr than {options.lr:g} may help{kept}")
+    hint = f"; a lower `lr` than {options.lr:g} may help"
+    raise EegenError(f"stopped at step {step}: {what}{kept}", lr=hint)

@@ -36,9 +36,9 @@ class Peer(Protocol):
 def find(name: str) -> None:
     """Refuse, in one line, a framework that is unknown or not installed."""
     if name not in MODULES:
-        raise EegenError(f"--against is '{name}'; it must be {' or '.join(MODULES)}")
+        raise EegenError(f"`against` is '{name}'; it must be {' or '.join(MODULES)}")
     if importlib.util.find_spec(name) is None:
-        raise EegenError(f"--against {name}: {name} is not installed here; try `pip install {name}`")
+        raise EegenError(f"`against` {name}: {name} is not installed here; try `pip install {name}`")
 
 
 def load(
@@ -83,4 +83,4 @@ def batches(data: Dataset, options: TrainOptions, state: int) -> Iterator[list[i
 
 
 def missing(framework: str, op: str) -> EegenError:
-    return EegenError(f"--against {framework}: this model's {op} is not written for {framework}")
+    return EegenError(f"`against` {framework}: this model's {op} is not written for {framework}")
