@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from eegen.emit.samples import SAMPLES, source
 from eegen.models.config import ModelConfig
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
+from eegen.run.generated_samples import SAMPLES, source
 from eegen.run.sources import library_source, program_source
 from eegen.targets import TARGETS
 
@@ -23,7 +23,7 @@ FREESTANDING = {"arm_neon.h", "arm_sme.h", "immintrin.h", "stdint.h", "stddef.h"
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 def test_the_file_in_git_is_what_is_generated(sample: BuildConfig) -> None:
     kept = (GENERATED / f"{sample.name}.c").read_text(encoding="utf-8")
-    assert kept == source(sample), "templates have changed: `python -m eegen.emit.samples` writes generated/ anew"
+    assert kept == source(sample), "templates have changed: run `python -m eegen.run.generated_samples`"
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -1,4 +1,4 @@
-"""`python -m eegen.emit.samples` writes the committed samples of generated C again."""
+"""The samples of generated C in generated/; `python -m eegen.run.generated_samples` writes them again."""
 
 from __future__ import annotations
 
