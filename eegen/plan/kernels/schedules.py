@@ -6,7 +6,7 @@ A schedule holds every size, count and distance that the C of a kernel contains 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eegen.plan.kernels.matrix import Outer, Product
@@ -98,15 +98,15 @@ def row_tile(rows: int, vectors: int, unroll: int, target: Target) -> RowTile:
     return RowTile(rows, chains, target.product_ahead(rows, vectors), max(unroll, chains))
 
 
-def column_panels(panels: tuple[Panel, ...], unroll: int, target: Target, heights: tuple[int, ...] = ()) -> Iterator[ColumnPanels]:
+def column_panels(
+    panels: tuple[Panel, ...], unroll: int, target: Target, heights: tuple[int, ...] = ()
+) -> Iterator[ColumnPanels]:
     """The panels of a tile with their columns; `heights` replaces the heights of each."""
     start = 0
     for panel in panels:
         width = panel.vectors * target.lanes
         stop = start + panel.count * width
-        tiles = tuple(
-            row_tile(rows, panel.vectors, unroll, target) for rows in heights or panel.heights
-        )
+        tiles = tuple(row_tile(rows, panel.vectors, unroll, target) for rows in heights or panel.heights)
         yield ColumnPanels(start, stop, width, panel.vectors, tiles, pieces(panel.vectors, target.lanes))
         start = stop
 
@@ -178,6 +178,8 @@ def product(k: Product, target: Target) -> ProductSchedule:
     block, unroll = k.block, k.tile.unroll
     iterations, rest = divmod(block, unroll)
     panels = tuple(column_panels(k.tile.panels, unroll, target))
+    if k.paired:  # two sums for each accumulator as it is
+        panels = tuple(replace(p, tiles=tuple(replace(tile, chains=1) for tile in p.tiles)) for p in panels)
     prefetch: tuple[Prefetch | None, ...] = (None,) * len(panels)
     if k.streams and target.lanes > 1 and iterations > 1:
         parts = max(256 // block, 1) if k.transposed else 4
