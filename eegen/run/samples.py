@@ -1,4 +1,4 @@
-"""The samples of generated C in generated/; `python -m eegen.run.generated_samples` writes them again."""
+"""`python -m eegen.run.samples` writes the committed samples of generated C again."""
 
 from __future__ import annotations
 
