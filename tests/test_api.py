@@ -159,7 +159,7 @@ def test_a_checkpoint_can_be_looked_at_without_its_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"n": 0}, "`n` is 0"),
         ({"temperature": 0.0}, "`temperature` is 0"),
@@ -169,8 +169,8 @@ def test_a_checkpoint_can_be_looked_at_without_its_data(tmp_path: Path) -> None:
         ({"prefix": "a" * 16}, "the prefix has 16 characters; the model's block is 16"),
     ],
 )
-def test_sampling_says_what_is_wrong(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(EegenError, match=said):
+def test_sampling_says_what_is_wrong(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EegenError, match=message):
         eegen.Model(data=NAMES).sample(**options)
 
 
