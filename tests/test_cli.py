@@ -267,7 +267,7 @@ def test_an_error_names_the_flags_of_the_command_at_hand(run: Run) -> None:
     for command in ("train", "ladder", "bench"):
         error = run(command, "--target", foreign).err
         assert f"target {foreign} cannot run on this machine" in error
-        assert ("--emulate" in error) == (command != "ladder")
+        assert ("; --emulate runs it in QEMU" in error) == ("QEMU" in error) == (command != "ladder")
     assert "--n-heads 4;" in run("inspect", "--d-model", 65).err
     refused(run("ladder", "--seed", 0), "--seed is 0; it must be 1 to")
 
