@@ -40,7 +40,7 @@ class Machine:
         reason = runs_here(target)
         if reason is None:
             return
-        if target.machine != "aarch64":
+        if target.emulated_cpu is None or target in (TARGETS[machine.target] for machine in NATIVE):
             pytest.skip(reason)
         if find_qemu(target.machine) is None:
             missing(f"{reason}, and there is no QEMU")
@@ -48,6 +48,9 @@ class Machine:
 
 NATIVE = [Machine("scalar"), Machine("avx2"), Machine("avx512")]
 ARM = [Machine("neon"), Machine("sme2"), Machine("sme2", 128), Machine("sme2", 256)]
+RISCV = [Machine("rvv")]
+EVERY = NATIVE + ARM + RISCV
+EACH_TARGET = NATIVE + ARM[:2] + RISCV
 
 
 def missing(what: str) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machines import ARM, NATIVE, Machine, parameters, sample
+from machines import EACH_TARGET, EVERY, NATIVE, Machine, parameters, sample
 from test_targets import LETTERS, NAMES, Case, check_adam, check_gradients, draws, worst
 
 import eegen.models
@@ -75,14 +75,14 @@ def test_every_model_has_a_case() -> None:
     assert tested >= set(MODELS) - {"gpt"}
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM))
+@pytest.mark.parametrize("machine", parameters(EVERY))
 def test_gradients_and_adam_match_the_oracle(model: Case, machine: Machine, open_session: Open) -> None:
     session = opened(open_session, model, machine)
     check_gradients(model, session)
     check_adam(model, session)
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 def test_sharing_rows_changes_nothing(model: Case, machine: Machine, open_session: Open) -> None:
     losses, gradients, rows = [], [], []
     for sharing in (True, False):
@@ -96,7 +96,7 @@ def test_sharing_rows_changes_nothing(model: Case, machine: Machine, open_sessio
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 def test_samples_are_the_oracles_draws(model: Case, machine: Machine, open_session: Open) -> None:
     """So the state that a sampler carries from level to level is the state of the whole prefix."""
     session = opened(open_session, model, machine, spread=4.0)

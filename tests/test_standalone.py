@@ -34,6 +34,7 @@ MACHINES = [
     Machine("avx512"),
     pytest.param(Machine("neon"), marks=pytest.mark.slow),
     pytest.param(Machine("sme2"), marks=pytest.mark.slow),
+    pytest.param(Machine("rvv"), marks=pytest.mark.slow),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machines import ARM, NATIVE, Machine, logits_of, open_infer_session, parameters, sample
+from machines import ARM, EACH_TARGET, EVERY, NATIVE, RISCV, Machine, logits_of, open_infer_session, parameters, sample
 
 from eegen.language.optimizers import How, adam
 from eegen.language.oracle import Oracle
@@ -118,7 +118,7 @@ def check_adam(case: Case, session: Session, steps: int = 4) -> None:
         )
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM))
+@pytest.mark.parametrize("machine", parameters(EVERY))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gradients_and_adam_match_the_oracle(case: Case, machine: Machine, open_session: Open) -> None:
     session = open_session(
@@ -128,14 +128,14 @@ def test_gradients_and_adam_match_the_oracle(case: Case, machine: Machine, open_
     check_adam(case, session)
 
 
-@pytest.mark.parametrize("machine", parameters([*NATIVE, ARM[0]]))
+@pytest.mark.parametrize("machine", parameters([*NATIVE, ARM[0], *RISCV]))
 def test_a_batch_of_257_matches_the_oracle(machine: Machine, open_session: Open) -> None:
     session = open_session(machine, MANY.config, MANY.documents, LETTERS, spread=3.0, batch=257, random=False)
     check_gradients(MANY, session)
     check_adam(MANY, session, steps=2)
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 @pytest.mark.parametrize("config", [SMALL, ODD], ids=lambda c: c.title)
 def test_sharing_rows_changes_nothing(config: ModelConfig, machine: Machine, open_session: Open) -> None:
     losses, gradients, rows = [], [], []
@@ -150,7 +150,7 @@ def test_sharing_rows_changes_nothing(config: ModelConfig, machine: Machine, ope
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 def test_a_seed_gives_the_same_bytes_twice(machine: Machine, open_session: Open) -> None:
     ends = []
     for _ in range(2):
@@ -161,7 +161,7 @@ def test_a_seed_gives_the_same_bytes_twice(machine: Machine, open_session: Open)
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE[1:] + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET[1:]))
 def test_targets_agree_over_100_steps(machine: Machine, open_session: Open) -> None:
     lr = (0.01 * (1 - np.arange(100) / 100)).astype(np.float32)
     losses, other = (open_session(m, SMALL, NAMES, LETTERS, batch=4).train(lr) for m in (machine, Machine("scalar")))
@@ -197,7 +197,7 @@ def draws(
     return wrong, close
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[5], CASES[6]], ids=str)
 def test_samples_are_the_oracles_draws(case: Case, machine: Machine, open_session: Open) -> None:
     count = 200 if machine.native else 25
@@ -211,7 +211,7 @@ def test_samples_are_the_oracles_draws(case: Case, machine: Machine, open_sessio
         assert close < 0.01 * positions + 3
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:1]))
+@pytest.mark.parametrize("machine", parameters([*NATIVE, ARM[0], *RISCV]))
 @pytest.mark.parametrize("case", [CASES[0], CASES[5]], ids=str)
 def test_the_cache_of_keys_and_values_changes_nothing(case: Case, machine: Machine, open_session: Open) -> None:
     """Logits found one token at a time are those of the whole text at once."""
