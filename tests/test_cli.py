@@ -342,7 +342,8 @@ def test_inspect_shows_a_kernel_in_three_lines_at_80_columns(run: Run) -> None:
     name, calls, flops, bytes_, weights = lines[at].split()
     assert (name, calls, flops, weights) == ("product_16x64_relu", "1", "2,048", "4,096")
     assert int(bytes_) > 0
-    assert re.fullmatch(r"  \[rows\]\[16\] x \[16\]\[64\], relu; tile of \d+ rows x \d+ vectors, .*; used by h", lines[at + 1])
+    shape = r"\[rows\]\[16\] x \[16\]\[64\], relu"
+    assert re.fullmatch(rf"  {shape}; tile of \d+ rows x \d+ vectors, .*; used by h", lines[at + 1])
     assert re.fullmatch(r"  [\d,]+ FMA, [\d,]+ load, .*[\d,]+ scalar", lines[at + 2])
     assert not lines[at + 3].startswith(" ")
 
