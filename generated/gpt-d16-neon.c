@@ -15,8 +15,9 @@
  *   target           neon, 4 floats to a vector
  *
  * Made by:  eegen build --target neon
- * Compile:  clang --target=aarch64-linux-gnu -O3 -march=armv8-a -mtune=apple-m1 -ffreestanding -fno-math-errno
-   -ffp-contract=fast -c gpt-d16-neon.c
+ * Compile:
+ *     clang --target=aarch64-linux-gnu -O3 -march=armv8-a -mtune=apple-m1 -ffreestanding -fno-math-errno \
+ *         -ffp-contract=fast -c gpt-d16-neon.c
  *
  * Contents
  *   1  vectors                       the instruction set as a vocabulary

@@ -15,8 +15,9 @@
  *   target           avx512, 16 floats to a vector
  *
  * Made by:  eegen build --d-model 64 --target avx512
- * Compile:  clang --target=x86_64-linux-gnu -O3 -march=x86-64-v4 -mprefer-vector-width=512 -ffreestanding
-   -fno-math-errno -ffp-contract=fast -c gpt-d64-avx512.c
+ * Compile:
+ *     clang --target=x86_64-linux-gnu -O3 -march=x86-64-v4 -mprefer-vector-width=512 -ffreestanding \
+ *         -fno-math-errno -ffp-contract=fast -c gpt-d64-avx512.c
  *
  * Contents
  *   1  vectors                        the instruction set as a vocabulary
@@ -1419,243 +1420,69 @@ KERNEL void product_27x64(const float *restrict a, const float *restrict b, floa
 
 /* G = A^T B over all rows: [32][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 4096 FLOPs a row. 384
    bytes a row and 49,152 more. Used by: gradient of lm_head. */
-static inline void outer_32x64_update_part(const float *restrict a, const float *restrict b, float *restrict g,
-    int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at,
-    float *restrict v_at)
+/* One row of A and of B. */
+INLINE void outer_32x64_update_tile_2_row(vf sum[][2], const float *x, const float *y, int height)
 {
+    vf b[2];
+    UNROLL for (int v = 0; v < 2; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < height; r++) {
+        const vf scalar = v_set1(x[r]);
+        UNROLL for (int v = 0; v < 2; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `height` rows of G from row m on, 32 columns from column n on. */
+INLINE void outer_32x64_update_tile_2(const float *a, const float *b, float *g, int64_t rows, int more, const rates *h,
+    float *w, float *m_at, float *v_at, int64_t m, int64_t n, int height, int chains, int unroll)
+{
+    const float *x = a + m;
+    const float *y = b + n;
+    vf sum[1][12][2];
+    UNROLL for (int i = 0; i < chains; i++)
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 2; v++) sum[i][r][v] = v_zero();
+    for (int64_t left = rows / unroll; left != 0; left--) {
+        UNROLL for (int u = 0; u < unroll; u++)
+            outer_32x64_update_tile_2_row(sum[0], x + u * 32, y + u * 64, height);
+        x += unroll * 32;
+        y += unroll * 64;
+    }
+    for (int64_t left = rows % unroll; left != 0; left--) {
+        outer_32x64_update_tile_2_row(sum[0], x, y, height);
+        x += 32;
+        y += 64;
+    }
+    if (more) {
+        const float *z = g + m * 64 + n;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 2; v++) sum[0][r][v] = v_add(sum[0][r][v], v_load(z + r * 64 + v * 16));
+    }
+    if (h) {
+        const int64_t at = m * 64 + n;
+        const rates now = *h;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 2; v++) {
+                const int64_t i = at + r * 64 + v * 16;
+                sum[0][r][v] = v_update(&now, sum[0][r][v], w + i, m_at + i, v_at + i);
+            }
+        return;
+    }
+    float *z = g + m * 64 + n;
+    UNROLL for (int r = 0; r < height; r++)
+        UNROLL for (int v = 0; v < 2; v++) v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
+/* All tiles for some of the rows of A and B. */
+INLINE void outer_32x64_update_part(const float *a, const float *b, float *g, int64_t rows, int more, const rates *h,
+    float *w, float *m_at, float *v_at, int64_t lo, int64_t hi)
+{
+    const int64_t last = hi < 2 ? hi : 2;
     /* Down a panel of B, which stays in L1. */
-    for (int n = 0; n < 64; n += 32) {
-        for (int64_t t = lo; t < (hi < 2 ? hi : 2); t++) {
-            const int64_t m = t * 12;
-            const float *x = a + m, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero();
-            vf c7_0 = v_zero(), c7_1 = v_zero();
-            vf c8_0 = v_zero(), c8_1 = v_zero();
-            vf c9_0 = v_zero(), c9_1 = v_zero();
-            vf c10_0 = v_zero(), c10_1 = v_zero();
-            vf c11_0 = v_zero(), c11_1 = v_zero();
-            for (int64_t left = rows / 2; left != 0; left--, x += 64, y += 128) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                    { const vf s = v_set1(x[8]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
-                    { const vf s = v_set1(x[9]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
-                    { const vf s = v_set1(x[10]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
-                    { const vf s = v_set1(x[11]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
-                }
-                {
-                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80);
-                    { const vf s = v_set1(x[32]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[34]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[35]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[36]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[37]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[38]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[39]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                    { const vf s = v_set1(x[40]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
-                    { const vf s = v_set1(x[41]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
-                    { const vf s = v_set1(x[42]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
-                    { const vf s = v_set1(x[43]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
-                }
-            }
-            for (int64_t left = rows % 2; left != 0; left--, x += 32, y += 64) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                    { const vf s = v_set1(x[8]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
-                    { const vf s = v_set1(x[9]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
-                    { const vf s = v_set1(x[10]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
-                    { const vf s = v_set1(x[11]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
-                }
-            }
-            if (more) {
-                const float *z = g + (m) * 64 + n;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16));
-            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80));
-            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144));
-            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208));
-            c4_0 = v_add(c4_0, v_load(z + 256)); c4_1 = v_add(c4_1, v_load(z + 272));
-            c5_0 = v_add(c5_0, v_load(z + 320)); c5_1 = v_add(c5_1, v_load(z + 336));
-            c6_0 = v_add(c6_0, v_load(z + 384)); c6_1 = v_add(c6_1, v_load(z + 400));
-            c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 464));
-            c8_0 = v_add(c8_0, v_load(z + 512)); c8_1 = v_add(c8_1, v_load(z + 528));
-            c9_0 = v_add(c9_0, v_load(z + 576)); c9_1 = v_add(c9_1, v_load(z + 592));
-            c10_0 = v_add(c10_0, v_load(z + 640)); c10_1 = v_add(c10_1, v_load(z + 656));
-            c11_0 = v_add(c11_0, v_load(z + 704)); c11_1 = v_add(c11_1, v_load(z + 720));
-            }
-            if (h) {
-                const int64_t at = (m) * 64 + n;
-                const rates now = *h;
-                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
-                c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
-                c1_0 = v_update(&now, c1_0, w + at + 64, m_at + at + 64, v_at + at + 64);
-                c1_1 = v_update(&now, c1_1, w + at + 80, m_at + at + 80, v_at + at + 80);
-                c2_0 = v_update(&now, c2_0, w + at + 128, m_at + at + 128, v_at + at + 128);
-                c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
-                c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
-                c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
-                c4_0 = v_update(&now, c4_0, w + at + 256, m_at + at + 256, v_at + at + 256);
-                c4_1 = v_update(&now, c4_1, w + at + 272, m_at + at + 272, v_at + at + 272);
-                c5_0 = v_update(&now, c5_0, w + at + 320, m_at + at + 320, v_at + at + 320);
-                c5_1 = v_update(&now, c5_1, w + at + 336, m_at + at + 336, v_at + at + 336);
-                c6_0 = v_update(&now, c6_0, w + at + 384, m_at + at + 384, v_at + at + 384);
-                c6_1 = v_update(&now, c6_1, w + at + 400, m_at + at + 400, v_at + at + 400);
-                c7_0 = v_update(&now, c7_0, w + at + 448, m_at + at + 448, v_at + at + 448);
-                c7_1 = v_update(&now, c7_1, w + at + 464, m_at + at + 464, v_at + at + 464);
-                c8_0 = v_update(&now, c8_0, w + at + 512, m_at + at + 512, v_at + at + 512);
-                c8_1 = v_update(&now, c8_1, w + at + 528, m_at + at + 528, v_at + at + 528);
-                c9_0 = v_update(&now, c9_0, w + at + 576, m_at + at + 576, v_at + at + 576);
-                c9_1 = v_update(&now, c9_1, w + at + 592, m_at + at + 592, v_at + at + 592);
-                c10_0 = v_update(&now, c10_0, w + at + 640, m_at + at + 640, v_at + at + 640);
-                c10_1 = v_update(&now, c10_1, w + at + 656, m_at + at + 656, v_at + at + 656);
-                c11_0 = v_update(&now, c11_0, w + at + 704, m_at + at + 704, v_at + at + 704);
-                c11_1 = v_update(&now, c11_1, w + at + 720, m_at + at + 720, v_at + at + 720);
-            } else {
-            v_store(g + (m + 0) * 64 + n + 0, c0_0);
-            v_store(g + (m + 0) * 64 + n + 16, c0_1);
-            v_store(g + (m + 1) * 64 + n + 0, c1_0);
-            v_store(g + (m + 1) * 64 + n + 16, c1_1);
-            v_store(g + (m + 2) * 64 + n + 0, c2_0);
-            v_store(g + (m + 2) * 64 + n + 16, c2_1);
-            v_store(g + (m + 3) * 64 + n + 0, c3_0);
-            v_store(g + (m + 3) * 64 + n + 16, c3_1);
-            v_store(g + (m + 4) * 64 + n + 0, c4_0);
-            v_store(g + (m + 4) * 64 + n + 16, c4_1);
-            v_store(g + (m + 5) * 64 + n + 0, c5_0);
-            v_store(g + (m + 5) * 64 + n + 16, c5_1);
-            v_store(g + (m + 6) * 64 + n + 0, c6_0);
-            v_store(g + (m + 6) * 64 + n + 16, c6_1);
-            v_store(g + (m + 7) * 64 + n + 0, c7_0);
-            v_store(g + (m + 7) * 64 + n + 16, c7_1);
-            v_store(g + (m + 8) * 64 + n + 0, c8_0);
-            v_store(g + (m + 8) * 64 + n + 16, c8_1);
-            v_store(g + (m + 9) * 64 + n + 0, c9_0);
-            v_store(g + (m + 9) * 64 + n + 16, c9_1);
-            v_store(g + (m + 10) * 64 + n + 0, c10_0);
-            v_store(g + (m + 10) * 64 + n + 16, c10_1);
-            v_store(g + (m + 11) * 64 + n + 0, c11_0);
-            v_store(g + (m + 11) * 64 + n + 16, c11_1);
-            }
-
-        }
-        if (lo <= 2 && hi > 2) {
-            const float *x = a + 24, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero();
-            vf c7_0 = v_zero(), c7_1 = v_zero();
-            for (int64_t left = rows / 2; left != 0; left--, x += 64, y += 128) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                }
-                {
-                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80);
-                    { const vf s = v_set1(x[32]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[34]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[35]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[36]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[37]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[38]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[39]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                }
-            }
-            for (int64_t left = rows % 2; left != 0; left--, x += 32, y += 64) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                }
-            }
-            if (more) {
-                const float *z = g + (24) * 64 + n;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16));
-            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80));
-            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144));
-            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208));
-            c4_0 = v_add(c4_0, v_load(z + 256)); c4_1 = v_add(c4_1, v_load(z + 272));
-            c5_0 = v_add(c5_0, v_load(z + 320)); c5_1 = v_add(c5_1, v_load(z + 336));
-            c6_0 = v_add(c6_0, v_load(z + 384)); c6_1 = v_add(c6_1, v_load(z + 400));
-            c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 464));
-            }
-            if (h) {
-                const int64_t at = (24) * 64 + n;
-                const rates now = *h;
-                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
-                c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
-                c1_0 = v_update(&now, c1_0, w + at + 64, m_at + at + 64, v_at + at + 64);
-                c1_1 = v_update(&now, c1_1, w + at + 80, m_at + at + 80, v_at + at + 80);
-                c2_0 = v_update(&now, c2_0, w + at + 128, m_at + at + 128, v_at + at + 128);
-                c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
-                c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
-                c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
-                c4_0 = v_update(&now, c4_0, w + at + 256, m_at + at + 256, v_at + at + 256);
-                c4_1 = v_update(&now, c4_1, w + at + 272, m_at + at + 272, v_at + at + 272);
-                c5_0 = v_update(&now, c5_0, w + at + 320, m_at + at + 320, v_at + at + 320);
-                c5_1 = v_update(&now, c5_1, w + at + 336, m_at + at + 336, v_at + at + 336);
-                c6_0 = v_update(&now, c6_0, w + at + 384, m_at + at + 384, v_at + at + 384);
-                c6_1 = v_update(&now, c6_1, w + at + 400, m_at + at + 400, v_at + at + 400);
-                c7_0 = v_update(&now, c7_0, w + at + 448, m_at + at + 448, v_at + at + 448);
-                c7_1 = v_update(&now, c7_1, w + at + 464, m_at + at + 464, v_at + at + 464);
-            } else {
-            v_store(g + (24 + 0) * 64 + n + 0, c0_0);
-            v_store(g + (24 + 0) * 64 + n + 16, c0_1);
-            v_store(g + (24 + 1) * 64 + n + 0, c1_0);
-            v_store(g + (24 + 1) * 64 + n + 16, c1_1);
-            v_store(g + (24 + 2) * 64 + n + 0, c2_0);
-            v_store(g + (24 + 2) * 64 + n + 16, c2_1);
-            v_store(g + (24 + 3) * 64 + n + 0, c3_0);
-            v_store(g + (24 + 3) * 64 + n + 16, c3_1);
-            v_store(g + (24 + 4) * 64 + n + 0, c4_0);
-            v_store(g + (24 + 4) * 64 + n + 16, c4_1);
-            v_store(g + (24 + 5) * 64 + n + 0, c5_0);
-            v_store(g + (24 + 5) * 64 + n + 16, c5_1);
-            v_store(g + (24 + 6) * 64 + n + 0, c6_0);
-            v_store(g + (24 + 6) * 64 + n + 16, c6_1);
-            v_store(g + (24 + 7) * 64 + n + 0, c7_0);
-            v_store(g + (24 + 7) * 64 + n + 16, c7_1);
-            }
-
-        }
+    for (int64_t n = 0; n < 64; n += 32) {
+        for (int64_t m = lo * 12; m < last * 12; m += 12)
+            outer_32x64_update_tile_2(a, b, g, rows, more, h, w, m_at, v_at, m, n, 12, 1, 2);
+        if (lo <= 2 && hi > 2)
+            outer_32x64_update_tile_2(a, b, g, rows, more, h, w, m_at, v_at, 24, n, 8, 1, 2);
     }
 }
 
@@ -1668,8 +1495,8 @@ KERNEL void outer_32x64_update(const float *restrict a, const float *restrict b,
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        outer_32x64_update_part(a + from * 32, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h
-            : 0, w, m_at, v_at);
+        outer_32x64_update_part(a + from * 32, b + from * 64, g, to - from, more | (i > 0), i + 1 == parts ? h : 0, w,
+            m_at, v_at, lo, hi);
     }
 }
 
@@ -1745,241 +1572,123 @@ KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restr
 
 /* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 8 rows x 3 vectors, unrolled 2. 32768 FLOPs a row. 1,344
    bytes a row and 417,792 more. Used by: gradient of w2, gradient of w1. */
-static inline void outer_64x256_update_part(const float *restrict a, const float *restrict b, float *restrict g,
-    int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at,
-    float *restrict v_at)
+/* One row of A and of B. */
+INLINE void outer_64x256_update_tile_3_row(vf sum[][3], const float *x, const float *y, int height)
 {
-    /* Down a panel of B, which stays in L1. */
-    for (int n = 0; n < 240; n += 48) {
-        for (int64_t t = lo; t < hi; t++) {
-            const int64_t m = t * 8;
-            const float *x = a + m, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero(), c6_2 = v_zero();
-            vf c7_0 = v_zero(), c7_1 = v_zero(), c7_2 = v_zero();
-            for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 544) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 =
-                        v_fma(s, b2, c0_2); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 =
-                        v_fma(s, b2, c1_2); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 =
-                        v_fma(s, b2, c2_2); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 =
-                        v_fma(s, b2, c3_2); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 =
-                        v_fma(s, b2, c4_2); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 =
-                        v_fma(s, b2, c5_2); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 =
-                        v_fma(s, b2, c6_2); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 =
-                        v_fma(s, b2, c7_2); }
-                }
-                {
-                    const vf b0 = v_load(y + 272), b1 = v_load(y + 288), b2 = v_load(y + 304);
-                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 =
-                        v_fma(s, b2, c0_2); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 =
-                        v_fma(s, b2, c1_2); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 =
-                        v_fma(s, b2, c2_2); }
-                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 =
-                        v_fma(s, b2, c3_2); }
-                    { const vf s = v_set1(x[68]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 =
-                        v_fma(s, b2, c4_2); }
-                    { const vf s = v_set1(x[69]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 =
-                        v_fma(s, b2, c5_2); }
-                    { const vf s = v_set1(x[70]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 =
-                        v_fma(s, b2, c6_2); }
-                    { const vf s = v_set1(x[71]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 =
-                        v_fma(s, b2, c7_2); }
-                }
-            }
-            for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 272) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 =
-                        v_fma(s, b2, c0_2); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 =
-                        v_fma(s, b2, c1_2); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 =
-                        v_fma(s, b2, c2_2); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 =
-                        v_fma(s, b2, c3_2); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 =
-                        v_fma(s, b2, c4_2); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 =
-                        v_fma(s, b2, c5_2); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 =
-                        v_fma(s, b2, c6_2); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 =
-                        v_fma(s, b2, c7_2); }
-                }
-            }
-            if (more) {
-                const float *z = g + (m) * 272 + n;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32));
-            c1_0 = v_add(c1_0, v_load(z + 272)); c1_1 = v_add(c1_1, v_load(z + 288)); c1_2 =
-                v_add(c1_2, v_load(z + 304));
-            c2_0 = v_add(c2_0, v_load(z + 544)); c2_1 = v_add(c2_1, v_load(z + 560)); c2_2 =
-                v_add(c2_2, v_load(z + 576));
-            c3_0 = v_add(c3_0, v_load(z + 816)); c3_1 = v_add(c3_1, v_load(z + 832)); c3_2 =
-                v_add(c3_2, v_load(z + 848));
-            c4_0 = v_add(c4_0, v_load(z + 1088)); c4_1 = v_add(c4_1, v_load(z + 1104)); c4_2 =
-                v_add(c4_2, v_load(z + 1120));
-            c5_0 = v_add(c5_0, v_load(z + 1360)); c5_1 = v_add(c5_1, v_load(z + 1376)); c5_2 =
-                v_add(c5_2, v_load(z + 1392));
-            c6_0 = v_add(c6_0, v_load(z + 1632)); c6_1 = v_add(c6_1, v_load(z + 1648)); c6_2 =
-                v_add(c6_2, v_load(z + 1664));
-            c7_0 = v_add(c7_0, v_load(z + 1904)); c7_1 = v_add(c7_1, v_load(z + 1920)); c7_2 =
-                v_add(c7_2, v_load(z + 1936));
-            }
-            if (h) {
-                const int64_t at = (m) * 272 + n;
-                const rates now = *h;
-                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
-                c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
-                c0_2 = v_update(&now, c0_2, w + at + 32, m_at + at + 32, v_at + at + 32);
-                c1_0 = v_update(&now, c1_0, w + at + 272, m_at + at + 272, v_at + at + 272);
-                c1_1 = v_update(&now, c1_1, w + at + 288, m_at + at + 288, v_at + at + 288);
-                c1_2 = v_update(&now, c1_2, w + at + 304, m_at + at + 304, v_at + at + 304);
-                c2_0 = v_update(&now, c2_0, w + at + 544, m_at + at + 544, v_at + at + 544);
-                c2_1 = v_update(&now, c2_1, w + at + 560, m_at + at + 560, v_at + at + 560);
-                c2_2 = v_update(&now, c2_2, w + at + 576, m_at + at + 576, v_at + at + 576);
-                c3_0 = v_update(&now, c3_0, w + at + 816, m_at + at + 816, v_at + at + 816);
-                c3_1 = v_update(&now, c3_1, w + at + 832, m_at + at + 832, v_at + at + 832);
-                c3_2 = v_update(&now, c3_2, w + at + 848, m_at + at + 848, v_at + at + 848);
-                c4_0 = v_update(&now, c4_0, w + at + 1088, m_at + at + 1088, v_at + at + 1088);
-                c4_1 = v_update(&now, c4_1, w + at + 1104, m_at + at + 1104, v_at + at + 1104);
-                c4_2 = v_update(&now, c4_2, w + at + 1120, m_at + at + 1120, v_at + at + 1120);
-                c5_0 = v_update(&now, c5_0, w + at + 1360, m_at + at + 1360, v_at + at + 1360);
-                c5_1 = v_update(&now, c5_1, w + at + 1376, m_at + at + 1376, v_at + at + 1376);
-                c5_2 = v_update(&now, c5_2, w + at + 1392, m_at + at + 1392, v_at + at + 1392);
-                c6_0 = v_update(&now, c6_0, w + at + 1632, m_at + at + 1632, v_at + at + 1632);
-                c6_1 = v_update(&now, c6_1, w + at + 1648, m_at + at + 1648, v_at + at + 1648);
-                c6_2 = v_update(&now, c6_2, w + at + 1664, m_at + at + 1664, v_at + at + 1664);
-                c7_0 = v_update(&now, c7_0, w + at + 1904, m_at + at + 1904, v_at + at + 1904);
-                c7_1 = v_update(&now, c7_1, w + at + 1920, m_at + at + 1920, v_at + at + 1920);
-                c7_2 = v_update(&now, c7_2, w + at + 1936, m_at + at + 1936, v_at + at + 1936);
-            } else {
-            v_store(g + (m + 0) * 272 + n + 0, c0_0);
-            v_store(g + (m + 0) * 272 + n + 16, c0_1);
-            v_store(g + (m + 0) * 272 + n + 32, c0_2);
-            v_store(g + (m + 1) * 272 + n + 0, c1_0);
-            v_store(g + (m + 1) * 272 + n + 16, c1_1);
-            v_store(g + (m + 1) * 272 + n + 32, c1_2);
-            v_store(g + (m + 2) * 272 + n + 0, c2_0);
-            v_store(g + (m + 2) * 272 + n + 16, c2_1);
-            v_store(g + (m + 2) * 272 + n + 32, c2_2);
-            v_store(g + (m + 3) * 272 + n + 0, c3_0);
-            v_store(g + (m + 3) * 272 + n + 16, c3_1);
-            v_store(g + (m + 3) * 272 + n + 32, c3_2);
-            v_store(g + (m + 4) * 272 + n + 0, c4_0);
-            v_store(g + (m + 4) * 272 + n + 16, c4_1);
-            v_store(g + (m + 4) * 272 + n + 32, c4_2);
-            v_store(g + (m + 5) * 272 + n + 0, c5_0);
-            v_store(g + (m + 5) * 272 + n + 16, c5_1);
-            v_store(g + (m + 5) * 272 + n + 32, c5_2);
-            v_store(g + (m + 6) * 272 + n + 0, c6_0);
-            v_store(g + (m + 6) * 272 + n + 16, c6_1);
-            v_store(g + (m + 6) * 272 + n + 32, c6_2);
-            v_store(g + (m + 7) * 272 + n + 0, c7_0);
-            v_store(g + (m + 7) * 272 + n + 16, c7_1);
-            v_store(g + (m + 7) * 272 + n + 32, c7_2);
-            }
-
-        }
+    vf b[3];
+    UNROLL for (int v = 0; v < 3; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < height; r++) {
+        const vf scalar = v_set1(x[r]);
+        UNROLL for (int v = 0; v < 3; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
     }
-    {
-        for (int64_t t = lo; t < hi; t++) {
-            const int64_t m = t * 8;
-            const float *x = a + m, *y = b + 240;
-            vf c0_0 = v_zero();
-            vf c1_0 = v_zero();
-            vf c2_0 = v_zero();
-            vf c3_0 = v_zero();
-            vf c4_0 = v_zero();
-            vf c5_0 = v_zero();
-            vf c6_0 = v_zero();
-            vf c7_0 = v_zero();
-            for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 544) {
-                {
-                    const vf b0 = v_load(y + 0);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); }
-                }
-                {
-                    const vf b0 = v_load(y + 272);
-                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); }
-                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); }
-                    { const vf s = v_set1(x[68]); c4_0 = v_fma(s, b0, c4_0); }
-                    { const vf s = v_set1(x[69]); c5_0 = v_fma(s, b0, c5_0); }
-                    { const vf s = v_set1(x[70]); c6_0 = v_fma(s, b0, c6_0); }
-                    { const vf s = v_set1(x[71]); c7_0 = v_fma(s, b0, c7_0); }
-                }
-            }
-            for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 272) {
-                {
-                    const vf b0 = v_load(y + 0);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); }
-                }
-            }
-            if (more) {
-                const float *z = g + (m) * 272 + 240;
-            c0_0 = v_add(c0_0, v_load(z + 0));
-            c1_0 = v_add(c1_0, v_load(z + 272));
-            c2_0 = v_add(c2_0, v_load(z + 544));
-            c3_0 = v_add(c3_0, v_load(z + 816));
-            c4_0 = v_add(c4_0, v_load(z + 1088));
-            c5_0 = v_add(c5_0, v_load(z + 1360));
-            c6_0 = v_add(c6_0, v_load(z + 1632));
-            c7_0 = v_add(c7_0, v_load(z + 1904));
-            }
-            if (h) {
-                const int64_t at = (m) * 272 + 240;
-                const rates now = *h;
-                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
-                c1_0 = v_update(&now, c1_0, w + at + 272, m_at + at + 272, v_at + at + 272);
-                c2_0 = v_update(&now, c2_0, w + at + 544, m_at + at + 544, v_at + at + 544);
-                c3_0 = v_update(&now, c3_0, w + at + 816, m_at + at + 816, v_at + at + 816);
-                c4_0 = v_update(&now, c4_0, w + at + 1088, m_at + at + 1088, v_at + at + 1088);
-                c5_0 = v_update(&now, c5_0, w + at + 1360, m_at + at + 1360, v_at + at + 1360);
-                c6_0 = v_update(&now, c6_0, w + at + 1632, m_at + at + 1632, v_at + at + 1632);
-                c7_0 = v_update(&now, c7_0, w + at + 1904, m_at + at + 1904, v_at + at + 1904);
-            } else {
-            v_store(g + (m + 0) * 272 + 240 + 0, c0_0);
-            v_store(g + (m + 1) * 272 + 240 + 0, c1_0);
-            v_store(g + (m + 2) * 272 + 240 + 0, c2_0);
-            v_store(g + (m + 3) * 272 + 240 + 0, c3_0);
-            v_store(g + (m + 4) * 272 + 240 + 0, c4_0);
-            v_store(g + (m + 5) * 272 + 240 + 0, c5_0);
-            v_store(g + (m + 6) * 272 + 240 + 0, c6_0);
-            v_store(g + (m + 7) * 272 + 240 + 0, c7_0);
-            }
+}
 
-        }
+/* `height` rows of G from row m on, 48 columns from column n on. */
+INLINE void outer_64x256_update_tile_3(const float *a, const float *b, float *g, int64_t rows, int more,
+    const rates *h, float *w, float *m_at, float *v_at, int64_t m, int64_t n, int height, int chains, int unroll)
+{
+    const float *x = a + m;
+    const float *y = b + n;
+    vf sum[1][8][3];
+    UNROLL for (int i = 0; i < chains; i++)
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 3; v++) sum[i][r][v] = v_zero();
+    for (int64_t left = rows / unroll; left != 0; left--) {
+        UNROLL for (int u = 0; u < unroll; u++)
+            outer_64x256_update_tile_3_row(sum[0], x + u * 64, y + u * 272, height);
+        x += unroll * 64;
+        y += unroll * 272;
+    }
+    for (int64_t left = rows % unroll; left != 0; left--) {
+        outer_64x256_update_tile_3_row(sum[0], x, y, height);
+        x += 64;
+        y += 272;
+    }
+    if (more) {
+        const float *z = g + m * 272 + n;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 3; v++) sum[0][r][v] = v_add(sum[0][r][v], v_load(z + r * 272 + v * 16));
+    }
+    if (h) {
+        const int64_t at = m * 272 + n;
+        const rates now = *h;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 3; v++) {
+                const int64_t i = at + r * 272 + v * 16;
+                sum[0][r][v] = v_update(&now, sum[0][r][v], w + i, m_at + i, v_at + i);
+            }
+        return;
+    }
+    float *z = g + m * 272 + n;
+    UNROLL for (int r = 0; r < height; r++)
+        UNROLL for (int v = 0; v < 3; v++) v_store(z + r * 272 + v * 16, sum[0][r][v]);
+}
+
+/* One row of A and of B. */
+INLINE void outer_64x256_update_tile_1_row(vf sum[][1], const float *x, const float *y, int height)
+{
+    vf b[1];
+    UNROLL for (int v = 0; v < 1; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < height; r++) {
+        const vf scalar = v_set1(x[r]);
+        UNROLL for (int v = 0; v < 1; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `height` rows of G from row m on, 16 columns from column n on. */
+INLINE void outer_64x256_update_tile_1(const float *a, const float *b, float *g, int64_t rows, int more,
+    const rates *h, float *w, float *m_at, float *v_at, int64_t m, int64_t n, int height, int chains, int unroll)
+{
+    const float *x = a + m;
+    const float *y = b + n;
+    vf sum[1][8][1];
+    UNROLL for (int i = 0; i < chains; i++)
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 1; v++) sum[i][r][v] = v_zero();
+    for (int64_t left = rows / unroll; left != 0; left--) {
+        UNROLL for (int u = 0; u < unroll; u++)
+            outer_64x256_update_tile_1_row(sum[0], x + u * 64, y + u * 272, height);
+        x += unroll * 64;
+        y += unroll * 272;
+    }
+    for (int64_t left = rows % unroll; left != 0; left--) {
+        outer_64x256_update_tile_1_row(sum[0], x, y, height);
+        x += 64;
+        y += 272;
+    }
+    if (more) {
+        const float *z = g + m * 272 + n;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 1; v++) sum[0][r][v] = v_add(sum[0][r][v], v_load(z + r * 272 + v * 16));
+    }
+    if (h) {
+        const int64_t at = m * 272 + n;
+        const rates now = *h;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 1; v++) {
+                const int64_t i = at + r * 272 + v * 16;
+                sum[0][r][v] = v_update(&now, sum[0][r][v], w + i, m_at + i, v_at + i);
+            }
+        return;
+    }
+    float *z = g + m * 272 + n;
+    UNROLL for (int r = 0; r < height; r++)
+        UNROLL for (int v = 0; v < 1; v++) v_store(z + r * 272 + v * 16, sum[0][r][v]);
+}
+
+/* All tiles for some of the rows of A and B. */
+INLINE void outer_64x256_update_part(const float *a, const float *b, float *g, int64_t rows, int more, const rates *h,
+    float *w, float *m_at, float *v_at, int64_t lo, int64_t hi)
+{
+    const int64_t last = hi;
+    /* Down a panel of B, which stays in L1. */
+    for (int64_t n = 0; n < 240; n += 48) {
+        for (int64_t m = lo * 8; m < last * 8; m += 8)
+            outer_64x256_update_tile_3(a, b, g, rows, more, h, w, m_at, v_at, m, n, 8, 1, 2);
+    }
+    for (int64_t n = 240; n < 256; n += 16) {
+        for (int64_t m = lo * 8; m < last * 8; m += 8)
+            outer_64x256_update_tile_1(a, b, g, rows, more, h, w, m_at, v_at, m, n, 8, 1, 2);
     }
 }
 
@@ -1992,8 +1701,8 @@ KERNEL void outer_64x256_update(const float *restrict a, const float *restrict b
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        outer_64x256_update_part(a + from * 64, b + from * 272, g, to - from, lo, hi, more | (i > 0), i + 1 == parts
-            ? h : 0, w, m_at, v_at);
+        outer_64x256_update_part(a + from * 64, b + from * 272, g, to - from, more | (i > 0), i + 1 == parts ? h : 0,
+            w, m_at, v_at, lo, hi);
     }
 }
 
@@ -2242,207 +1951,69 @@ KERNEL void product_64x64(const float *restrict a, const float *restrict b, floa
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 8192 FLOPs a row. 512
    bytes a row and 98,304 more. Used by: gradient of wo. */
-static inline void outer_64x64_update_part(const float *restrict a, const float *restrict b, float *restrict g,
-    int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at,
-    float *restrict v_at)
+/* One row of A and of B. */
+INLINE void outer_64x64_update_tile_2_row(vf sum[][2], const float *x, const float *y, int height)
 {
+    vf b[2];
+    UNROLL for (int v = 0; v < 2; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < height; r++) {
+        const vf scalar = v_set1(x[r]);
+        UNROLL for (int v = 0; v < 2; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `height` rows of G from row m on, 32 columns from column n on. */
+INLINE void outer_64x64_update_tile_2(const float *a, const float *b, float *g, int64_t rows, int more, const rates *h,
+    float *w, float *m_at, float *v_at, int64_t m, int64_t n, int height, int chains, int unroll)
+{
+    const float *x = a + m;
+    const float *y = b + n;
+    vf sum[1][12][2];
+    UNROLL for (int i = 0; i < chains; i++)
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 2; v++) sum[i][r][v] = v_zero();
+    for (int64_t left = rows / unroll; left != 0; left--) {
+        UNROLL for (int u = 0; u < unroll; u++)
+            outer_64x64_update_tile_2_row(sum[0], x + u * 64, y + u * 64, height);
+        x += unroll * 64;
+        y += unroll * 64;
+    }
+    for (int64_t left = rows % unroll; left != 0; left--) {
+        outer_64x64_update_tile_2_row(sum[0], x, y, height);
+        x += 64;
+        y += 64;
+    }
+    if (more) {
+        const float *z = g + m * 64 + n;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 2; v++) sum[0][r][v] = v_add(sum[0][r][v], v_load(z + r * 64 + v * 16));
+    }
+    if (h) {
+        const int64_t at = m * 64 + n;
+        const rates now = *h;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 2; v++) {
+                const int64_t i = at + r * 64 + v * 16;
+                sum[0][r][v] = v_update(&now, sum[0][r][v], w + i, m_at + i, v_at + i);
+            }
+        return;
+    }
+    float *z = g + m * 64 + n;
+    UNROLL for (int r = 0; r < height; r++)
+        UNROLL for (int v = 0; v < 2; v++) v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
+/* All tiles for some of the rows of A and B. */
+INLINE void outer_64x64_update_part(const float *a, const float *b, float *g, int64_t rows, int more, const rates *h,
+    float *w, float *m_at, float *v_at, int64_t lo, int64_t hi)
+{
+    const int64_t last = hi < 5 ? hi : 5;
     /* Down a panel of B, which stays in L1. */
-    for (int n = 0; n < 64; n += 32) {
-        for (int64_t t = lo; t < (hi < 5 ? hi : 5); t++) {
-            const int64_t m = t * 12;
-            const float *x = a + m, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero();
-            vf c7_0 = v_zero(), c7_1 = v_zero();
-            vf c8_0 = v_zero(), c8_1 = v_zero();
-            vf c9_0 = v_zero(), c9_1 = v_zero();
-            vf c10_0 = v_zero(), c10_1 = v_zero();
-            vf c11_0 = v_zero(), c11_1 = v_zero();
-            for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 128) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                    { const vf s = v_set1(x[8]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
-                    { const vf s = v_set1(x[9]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
-                    { const vf s = v_set1(x[10]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
-                    { const vf s = v_set1(x[11]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
-                }
-                {
-                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80);
-                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[68]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[69]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[70]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[71]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                    { const vf s = v_set1(x[72]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
-                    { const vf s = v_set1(x[73]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
-                    { const vf s = v_set1(x[74]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
-                    { const vf s = v_set1(x[75]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
-                }
-            }
-            for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 64) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); }
-                    { const vf s = v_set1(x[8]); c8_0 = v_fma(s, b0, c8_0); c8_1 = v_fma(s, b1, c8_1); }
-                    { const vf s = v_set1(x[9]); c9_0 = v_fma(s, b0, c9_0); c9_1 = v_fma(s, b1, c9_1); }
-                    { const vf s = v_set1(x[10]); c10_0 = v_fma(s, b0, c10_0); c10_1 = v_fma(s, b1, c10_1); }
-                    { const vf s = v_set1(x[11]); c11_0 = v_fma(s, b0, c11_0); c11_1 = v_fma(s, b1, c11_1); }
-                }
-            }
-            if (more) {
-                const float *z = g + (m) * 64 + n;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16));
-            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80));
-            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144));
-            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208));
-            c4_0 = v_add(c4_0, v_load(z + 256)); c4_1 = v_add(c4_1, v_load(z + 272));
-            c5_0 = v_add(c5_0, v_load(z + 320)); c5_1 = v_add(c5_1, v_load(z + 336));
-            c6_0 = v_add(c6_0, v_load(z + 384)); c6_1 = v_add(c6_1, v_load(z + 400));
-            c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 464));
-            c8_0 = v_add(c8_0, v_load(z + 512)); c8_1 = v_add(c8_1, v_load(z + 528));
-            c9_0 = v_add(c9_0, v_load(z + 576)); c9_1 = v_add(c9_1, v_load(z + 592));
-            c10_0 = v_add(c10_0, v_load(z + 640)); c10_1 = v_add(c10_1, v_load(z + 656));
-            c11_0 = v_add(c11_0, v_load(z + 704)); c11_1 = v_add(c11_1, v_load(z + 720));
-            }
-            if (h) {
-                const int64_t at = (m) * 64 + n;
-                const rates now = *h;
-                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
-                c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
-                c1_0 = v_update(&now, c1_0, w + at + 64, m_at + at + 64, v_at + at + 64);
-                c1_1 = v_update(&now, c1_1, w + at + 80, m_at + at + 80, v_at + at + 80);
-                c2_0 = v_update(&now, c2_0, w + at + 128, m_at + at + 128, v_at + at + 128);
-                c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
-                c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
-                c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
-                c4_0 = v_update(&now, c4_0, w + at + 256, m_at + at + 256, v_at + at + 256);
-                c4_1 = v_update(&now, c4_1, w + at + 272, m_at + at + 272, v_at + at + 272);
-                c5_0 = v_update(&now, c5_0, w + at + 320, m_at + at + 320, v_at + at + 320);
-                c5_1 = v_update(&now, c5_1, w + at + 336, m_at + at + 336, v_at + at + 336);
-                c6_0 = v_update(&now, c6_0, w + at + 384, m_at + at + 384, v_at + at + 384);
-                c6_1 = v_update(&now, c6_1, w + at + 400, m_at + at + 400, v_at + at + 400);
-                c7_0 = v_update(&now, c7_0, w + at + 448, m_at + at + 448, v_at + at + 448);
-                c7_1 = v_update(&now, c7_1, w + at + 464, m_at + at + 464, v_at + at + 464);
-                c8_0 = v_update(&now, c8_0, w + at + 512, m_at + at + 512, v_at + at + 512);
-                c8_1 = v_update(&now, c8_1, w + at + 528, m_at + at + 528, v_at + at + 528);
-                c9_0 = v_update(&now, c9_0, w + at + 576, m_at + at + 576, v_at + at + 576);
-                c9_1 = v_update(&now, c9_1, w + at + 592, m_at + at + 592, v_at + at + 592);
-                c10_0 = v_update(&now, c10_0, w + at + 640, m_at + at + 640, v_at + at + 640);
-                c10_1 = v_update(&now, c10_1, w + at + 656, m_at + at + 656, v_at + at + 656);
-                c11_0 = v_update(&now, c11_0, w + at + 704, m_at + at + 704, v_at + at + 704);
-                c11_1 = v_update(&now, c11_1, w + at + 720, m_at + at + 720, v_at + at + 720);
-            } else {
-            v_store(g + (m + 0) * 64 + n + 0, c0_0);
-            v_store(g + (m + 0) * 64 + n + 16, c0_1);
-            v_store(g + (m + 1) * 64 + n + 0, c1_0);
-            v_store(g + (m + 1) * 64 + n + 16, c1_1);
-            v_store(g + (m + 2) * 64 + n + 0, c2_0);
-            v_store(g + (m + 2) * 64 + n + 16, c2_1);
-            v_store(g + (m + 3) * 64 + n + 0, c3_0);
-            v_store(g + (m + 3) * 64 + n + 16, c3_1);
-            v_store(g + (m + 4) * 64 + n + 0, c4_0);
-            v_store(g + (m + 4) * 64 + n + 16, c4_1);
-            v_store(g + (m + 5) * 64 + n + 0, c5_0);
-            v_store(g + (m + 5) * 64 + n + 16, c5_1);
-            v_store(g + (m + 6) * 64 + n + 0, c6_0);
-            v_store(g + (m + 6) * 64 + n + 16, c6_1);
-            v_store(g + (m + 7) * 64 + n + 0, c7_0);
-            v_store(g + (m + 7) * 64 + n + 16, c7_1);
-            v_store(g + (m + 8) * 64 + n + 0, c8_0);
-            v_store(g + (m + 8) * 64 + n + 16, c8_1);
-            v_store(g + (m + 9) * 64 + n + 0, c9_0);
-            v_store(g + (m + 9) * 64 + n + 16, c9_1);
-            v_store(g + (m + 10) * 64 + n + 0, c10_0);
-            v_store(g + (m + 10) * 64 + n + 16, c10_1);
-            v_store(g + (m + 11) * 64 + n + 0, c11_0);
-            v_store(g + (m + 11) * 64 + n + 16, c11_1);
-            }
-
-        }
-        if (lo <= 5 && hi > 5) {
-            const float *x = a + 60, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero();
-            for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 128) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                }
-                {
-                    const vf b0 = v_load(y + 64), b1 = v_load(y + 80);
-                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                }
-            }
-            for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 64) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); }
-                }
-            }
-            if (more) {
-                const float *z = g + (60) * 64 + n;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16));
-            c1_0 = v_add(c1_0, v_load(z + 64)); c1_1 = v_add(c1_1, v_load(z + 80));
-            c2_0 = v_add(c2_0, v_load(z + 128)); c2_1 = v_add(c2_1, v_load(z + 144));
-            c3_0 = v_add(c3_0, v_load(z + 192)); c3_1 = v_add(c3_1, v_load(z + 208));
-            }
-            if (h) {
-                const int64_t at = (60) * 64 + n;
-                const rates now = *h;
-                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
-                c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
-                c1_0 = v_update(&now, c1_0, w + at + 64, m_at + at + 64, v_at + at + 64);
-                c1_1 = v_update(&now, c1_1, w + at + 80, m_at + at + 80, v_at + at + 80);
-                c2_0 = v_update(&now, c2_0, w + at + 128, m_at + at + 128, v_at + at + 128);
-                c2_1 = v_update(&now, c2_1, w + at + 144, m_at + at + 144, v_at + at + 144);
-                c3_0 = v_update(&now, c3_0, w + at + 192, m_at + at + 192, v_at + at + 192);
-                c3_1 = v_update(&now, c3_1, w + at + 208, m_at + at + 208, v_at + at + 208);
-            } else {
-            v_store(g + (60 + 0) * 64 + n + 0, c0_0);
-            v_store(g + (60 + 0) * 64 + n + 16, c0_1);
-            v_store(g + (60 + 1) * 64 + n + 0, c1_0);
-            v_store(g + (60 + 1) * 64 + n + 16, c1_1);
-            v_store(g + (60 + 2) * 64 + n + 0, c2_0);
-            v_store(g + (60 + 2) * 64 + n + 16, c2_1);
-            v_store(g + (60 + 3) * 64 + n + 0, c3_0);
-            v_store(g + (60 + 3) * 64 + n + 16, c3_1);
-            }
-
-        }
+    for (int64_t n = 0; n < 64; n += 32) {
+        for (int64_t m = lo * 12; m < last * 12; m += 12)
+            outer_64x64_update_tile_2(a, b, g, rows, more, h, w, m_at, v_at, m, n, 12, 1, 2);
+        if (lo <= 5 && hi > 5)
+            outer_64x64_update_tile_2(a, b, g, rows, more, h, w, m_at, v_at, 60, n, 4, 1, 2);
     }
 }
 
@@ -2455,8 +2026,8 @@ KERNEL void outer_64x64_update(const float *restrict a, const float *restrict b,
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        outer_64x64_update_part(a + from * 64, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h
-            : 0, w, m_at, v_at);
+        outer_64x64_update_part(a + from * 64, b + from * 64, g, to - from, more | (i > 0), i + 1 == parts ? h : 0, w,
+            m_at, v_at, lo, hi);
     }
 }
 
@@ -2695,157 +2266,67 @@ KERNEL void product_192x64_transposed(const float *restrict a, const float *rest
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 8 rows x 3 vectors, unrolled 2. 24576 FLOPs a row. 1,024
    bytes a row and 294,912 more. Used by: gradient of wqkv. */
-static inline void outer_64x192_update_part(const float *restrict a, const float *restrict b, float *restrict g,
-    int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at,
-    float *restrict v_at)
+/* One row of A and of B. */
+INLINE void outer_64x192_update_tile_3_row(vf sum[][3], const float *x, const float *y, int height)
 {
-    /* Down a panel of B, which stays in L1. */
-    for (int n = 0; n < 192; n += 48) {
-        for (int64_t t = lo; t < hi; t++) {
-            const int64_t m = t * 8;
-            const float *x = a + m, *y = b + n;
-            vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero();
-            vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero();
-            vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero();
-            vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero();
-            vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero();
-            vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero();
-            vf c6_0 = v_zero(), c6_1 = v_zero(), c6_2 = v_zero();
-            vf c7_0 = v_zero(), c7_1 = v_zero(), c7_2 = v_zero();
-            for (int64_t left = rows / 2; left != 0; left--, x += 128, y += 384) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 =
-                        v_fma(s, b2, c0_2); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 =
-                        v_fma(s, b2, c1_2); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 =
-                        v_fma(s, b2, c2_2); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 =
-                        v_fma(s, b2, c3_2); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 =
-                        v_fma(s, b2, c4_2); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 =
-                        v_fma(s, b2, c5_2); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 =
-                        v_fma(s, b2, c6_2); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 =
-                        v_fma(s, b2, c7_2); }
-                }
-                {
-                    const vf b0 = v_load(y + 192), b1 = v_load(y + 208), b2 = v_load(y + 224);
-                    { const vf s = v_set1(x[64]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 =
-                        v_fma(s, b2, c0_2); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 =
-                        v_fma(s, b2, c1_2); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 =
-                        v_fma(s, b2, c2_2); }
-                    { const vf s = v_set1(x[67]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 =
-                        v_fma(s, b2, c3_2); }
-                    { const vf s = v_set1(x[68]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 =
-                        v_fma(s, b2, c4_2); }
-                    { const vf s = v_set1(x[69]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 =
-                        v_fma(s, b2, c5_2); }
-                    { const vf s = v_set1(x[70]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 =
-                        v_fma(s, b2, c6_2); }
-                    { const vf s = v_set1(x[71]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 =
-                        v_fma(s, b2, c7_2); }
-                }
-            }
-            for (int64_t left = rows % 2; left != 0; left--, x += 64, y += 192) {
-                {
-                    const vf b0 = v_load(y + 0), b1 = v_load(y + 16), b2 = v_load(y + 32);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0, c0_0); c0_1 = v_fma(s, b1, c0_1); c0_2 =
-                        v_fma(s, b2, c0_2); }
-                    { const vf s = v_set1(x[1]); c1_0 = v_fma(s, b0, c1_0); c1_1 = v_fma(s, b1, c1_1); c1_2 =
-                        v_fma(s, b2, c1_2); }
-                    { const vf s = v_set1(x[2]); c2_0 = v_fma(s, b0, c2_0); c2_1 = v_fma(s, b1, c2_1); c2_2 =
-                        v_fma(s, b2, c2_2); }
-                    { const vf s = v_set1(x[3]); c3_0 = v_fma(s, b0, c3_0); c3_1 = v_fma(s, b1, c3_1); c3_2 =
-                        v_fma(s, b2, c3_2); }
-                    { const vf s = v_set1(x[4]); c4_0 = v_fma(s, b0, c4_0); c4_1 = v_fma(s, b1, c4_1); c4_2 =
-                        v_fma(s, b2, c4_2); }
-                    { const vf s = v_set1(x[5]); c5_0 = v_fma(s, b0, c5_0); c5_1 = v_fma(s, b1, c5_1); c5_2 =
-                        v_fma(s, b2, c5_2); }
-                    { const vf s = v_set1(x[6]); c6_0 = v_fma(s, b0, c6_0); c6_1 = v_fma(s, b1, c6_1); c6_2 =
-                        v_fma(s, b2, c6_2); }
-                    { const vf s = v_set1(x[7]); c7_0 = v_fma(s, b0, c7_0); c7_1 = v_fma(s, b1, c7_1); c7_2 =
-                        v_fma(s, b2, c7_2); }
-                }
-            }
-            if (more) {
-                const float *z = g + (m) * 192 + n;
-            c0_0 = v_add(c0_0, v_load(z + 0)); c0_1 = v_add(c0_1, v_load(z + 16)); c0_2 = v_add(c0_2, v_load(z + 32));
-            c1_0 = v_add(c1_0, v_load(z + 192)); c1_1 = v_add(c1_1, v_load(z + 208)); c1_2 =
-                v_add(c1_2, v_load(z + 224));
-            c2_0 = v_add(c2_0, v_load(z + 384)); c2_1 = v_add(c2_1, v_load(z + 400)); c2_2 =
-                v_add(c2_2, v_load(z + 416));
-            c3_0 = v_add(c3_0, v_load(z + 576)); c3_1 = v_add(c3_1, v_load(z + 592)); c3_2 =
-                v_add(c3_2, v_load(z + 608));
-            c4_0 = v_add(c4_0, v_load(z + 768)); c4_1 = v_add(c4_1, v_load(z + 784)); c4_2 =
-                v_add(c4_2, v_load(z + 800));
-            c5_0 = v_add(c5_0, v_load(z + 960)); c5_1 = v_add(c5_1, v_load(z + 976)); c5_2 =
-                v_add(c5_2, v_load(z + 992));
-            c6_0 = v_add(c6_0, v_load(z + 1152)); c6_1 = v_add(c6_1, v_load(z + 1168)); c6_2 =
-                v_add(c6_2, v_load(z + 1184));
-            c7_0 = v_add(c7_0, v_load(z + 1344)); c7_1 = v_add(c7_1, v_load(z + 1360)); c7_2 =
-                v_add(c7_2, v_load(z + 1376));
-            }
-            if (h) {
-                const int64_t at = (m) * 192 + n;
-                const rates now = *h;
-                c0_0 = v_update(&now, c0_0, w + at + 0, m_at + at + 0, v_at + at + 0);
-                c0_1 = v_update(&now, c0_1, w + at + 16, m_at + at + 16, v_at + at + 16);
-                c0_2 = v_update(&now, c0_2, w + at + 32, m_at + at + 32, v_at + at + 32);
-                c1_0 = v_update(&now, c1_0, w + at + 192, m_at + at + 192, v_at + at + 192);
-                c1_1 = v_update(&now, c1_1, w + at + 208, m_at + at + 208, v_at + at + 208);
-                c1_2 = v_update(&now, c1_2, w + at + 224, m_at + at + 224, v_at + at + 224);
-                c2_0 = v_update(&now, c2_0, w + at + 384, m_at + at + 384, v_at + at + 384);
-                c2_1 = v_update(&now, c2_1, w + at + 400, m_at + at + 400, v_at + at + 400);
-                c2_2 = v_update(&now, c2_2, w + at + 416, m_at + at + 416, v_at + at + 416);
-                c3_0 = v_update(&now, c3_0, w + at + 576, m_at + at + 576, v_at + at + 576);
-                c3_1 = v_update(&now, c3_1, w + at + 592, m_at + at + 592, v_at + at + 592);
-                c3_2 = v_update(&now, c3_2, w + at + 608, m_at + at + 608, v_at + at + 608);
-                c4_0 = v_update(&now, c4_0, w + at + 768, m_at + at + 768, v_at + at + 768);
-                c4_1 = v_update(&now, c4_1, w + at + 784, m_at + at + 784, v_at + at + 784);
-                c4_2 = v_update(&now, c4_2, w + at + 800, m_at + at + 800, v_at + at + 800);
-                c5_0 = v_update(&now, c5_0, w + at + 960, m_at + at + 960, v_at + at + 960);
-                c5_1 = v_update(&now, c5_1, w + at + 976, m_at + at + 976, v_at + at + 976);
-                c5_2 = v_update(&now, c5_2, w + at + 992, m_at + at + 992, v_at + at + 992);
-                c6_0 = v_update(&now, c6_0, w + at + 1152, m_at + at + 1152, v_at + at + 1152);
-                c6_1 = v_update(&now, c6_1, w + at + 1168, m_at + at + 1168, v_at + at + 1168);
-                c6_2 = v_update(&now, c6_2, w + at + 1184, m_at + at + 1184, v_at + at + 1184);
-                c7_0 = v_update(&now, c7_0, w + at + 1344, m_at + at + 1344, v_at + at + 1344);
-                c7_1 = v_update(&now, c7_1, w + at + 1360, m_at + at + 1360, v_at + at + 1360);
-                c7_2 = v_update(&now, c7_2, w + at + 1376, m_at + at + 1376, v_at + at + 1376);
-            } else {
-            v_store(g + (m + 0) * 192 + n + 0, c0_0);
-            v_store(g + (m + 0) * 192 + n + 16, c0_1);
-            v_store(g + (m + 0) * 192 + n + 32, c0_2);
-            v_store(g + (m + 1) * 192 + n + 0, c1_0);
-            v_store(g + (m + 1) * 192 + n + 16, c1_1);
-            v_store(g + (m + 1) * 192 + n + 32, c1_2);
-            v_store(g + (m + 2) * 192 + n + 0, c2_0);
-            v_store(g + (m + 2) * 192 + n + 16, c2_1);
-            v_store(g + (m + 2) * 192 + n + 32, c2_2);
-            v_store(g + (m + 3) * 192 + n + 0, c3_0);
-            v_store(g + (m + 3) * 192 + n + 16, c3_1);
-            v_store(g + (m + 3) * 192 + n + 32, c3_2);
-            v_store(g + (m + 4) * 192 + n + 0, c4_0);
-            v_store(g + (m + 4) * 192 + n + 16, c4_1);
-            v_store(g + (m + 4) * 192 + n + 32, c4_2);
-            v_store(g + (m + 5) * 192 + n + 0, c5_0);
-            v_store(g + (m + 5) * 192 + n + 16, c5_1);
-            v_store(g + (m + 5) * 192 + n + 32, c5_2);
-            v_store(g + (m + 6) * 192 + n + 0, c6_0);
-            v_store(g + (m + 6) * 192 + n + 16, c6_1);
-            v_store(g + (m + 6) * 192 + n + 32, c6_2);
-            v_store(g + (m + 7) * 192 + n + 0, c7_0);
-            v_store(g + (m + 7) * 192 + n + 16, c7_1);
-            v_store(g + (m + 7) * 192 + n + 32, c7_2);
-            }
+    vf b[3];
+    UNROLL for (int v = 0; v < 3; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < height; r++) {
+        const vf scalar = v_set1(x[r]);
+        UNROLL for (int v = 0; v < 3; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
 
-        }
+/* `height` rows of G from row m on, 48 columns from column n on. */
+INLINE void outer_64x192_update_tile_3(const float *a, const float *b, float *g, int64_t rows, int more,
+    const rates *h, float *w, float *m_at, float *v_at, int64_t m, int64_t n, int height, int chains, int unroll)
+{
+    const float *x = a + m;
+    const float *y = b + n;
+    vf sum[1][8][3];
+    UNROLL for (int i = 0; i < chains; i++)
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 3; v++) sum[i][r][v] = v_zero();
+    for (int64_t left = rows / unroll; left != 0; left--) {
+        UNROLL for (int u = 0; u < unroll; u++)
+            outer_64x192_update_tile_3_row(sum[0], x + u * 64, y + u * 192, height);
+        x += unroll * 64;
+        y += unroll * 192;
+    }
+    for (int64_t left = rows % unroll; left != 0; left--) {
+        outer_64x192_update_tile_3_row(sum[0], x, y, height);
+        x += 64;
+        y += 192;
+    }
+    if (more) {
+        const float *z = g + m * 192 + n;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 3; v++) sum[0][r][v] = v_add(sum[0][r][v], v_load(z + r * 192 + v * 16));
+    }
+    if (h) {
+        const int64_t at = m * 192 + n;
+        const rates now = *h;
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < 3; v++) {
+                const int64_t i = at + r * 192 + v * 16;
+                sum[0][r][v] = v_update(&now, sum[0][r][v], w + i, m_at + i, v_at + i);
+            }
+        return;
+    }
+    float *z = g + m * 192 + n;
+    UNROLL for (int r = 0; r < height; r++)
+        UNROLL for (int v = 0; v < 3; v++) v_store(z + r * 192 + v * 16, sum[0][r][v]);
+}
+
+/* All tiles for some of the rows of A and B. */
+INLINE void outer_64x192_update_part(const float *a, const float *b, float *g, int64_t rows, int more, const rates *h,
+    float *w, float *m_at, float *v_at, int64_t lo, int64_t hi)
+{
+    const int64_t last = hi;
+    /* Down a panel of B, which stays in L1. */
+    for (int64_t n = 0; n < 192; n += 48) {
+        for (int64_t m = lo * 8; m < last * 8; m += 8)
+            outer_64x192_update_tile_3(a, b, g, rows, more, h, w, m_at, v_at, m, n, 8, 1, 2);
     }
 }
 
@@ -2858,8 +2339,8 @@ KERNEL void outer_64x192_update(const float *restrict a, const float *restrict b
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        outer_64x192_update_part(a + from * 64, b + from * 192, g, to - from, lo, hi, more | (i > 0), i + 1 == parts
-            ? h : 0, w, m_at, v_at);
+        outer_64x192_update_part(a + from * 64, b + from * 192, g, to - from, more | (i > 0), i + 1 == parts ? h : 0,
+            w, m_at, v_at, lo, hi);
     }
 }
 

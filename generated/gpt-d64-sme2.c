@@ -15,8 +15,9 @@
  *   target           sme2, 4 floats to a vector
  *
  * Made by:  eegen build --d-model 64 --target sme2
- * Compile:  clang --target=aarch64-linux-gnu -O3 -mcpu=apple-m4 -ffreestanding -fno-math-errno -ffp-contract=fast -c
-   gpt-d64-sme2.c
+ * Compile:
+ *     clang --target=aarch64-linux-gnu -O3 -mcpu=apple-m4 -ffreestanding -fno-math-errno -ffp-contract=fast -c \
+ *         gpt-d64-sme2.c
  *
  * Contents
  *   1  vectors                       the instruction set as a vocabulary

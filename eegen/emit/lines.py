@@ -8,6 +8,17 @@ COLUMNS = 120
 BREAKS = re.compile(r", | (?=&& |\|\| |\? |: |\+ |\| |& )|= |; |(?<=\() ?")
 
 
+def shell(command: str, columns: int = COLUMNS - 12) -> list[str]:
+    """A command of a shell as lines that go on with a backslash."""
+    lines = [""]
+    for word in command.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > columns:
+            lines[-1] += " \\"
+            lines.append("   ")
+        lines[-1] += (" " if lines[-1] else "") + word
+    return lines
+
+
 def fit(text: str, columns: int = COLUMNS) -> str:
     """The text with every longer line broken; no trailing blanks, and never two empty lines in a row."""
     lines: list[str] = []

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from eegen.emit import arena, calls, entries, expressions, functions
-from eegen.emit.lines import COLUMNS, fit
+from eegen.emit.lines import COLUMNS, fit, shell
 from eegen.plan.kernels.attention import Attention
 from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.kernels.schedules import SCHEDULES
@@ -59,6 +59,7 @@ def environment() -> jinja2.Environment:
     )
     env.filters["f32"] = f32
     env.filters["wrap"] = fit
+    env.filters["shell"] = shell
     env.filters["up16"] = partial(up, unit=16)
     env.globals |= {
         "parameter_list": functions.parameter_list,

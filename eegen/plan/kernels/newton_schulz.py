@@ -73,7 +73,7 @@ class NewtonSchulz(Kernel):
     def about(self) -> str:
         where = " on the square of X" if self.tall else ""
         return (
-            f"Nearly the nearest orthogonal matrix, by {self.iterations} Newton-Schulz iterations{where}: {self.shape}. "
+            f"Almost the nearest orthogonal matrix, {self.iterations} Newton-Schulz iterations{where}: {self.shape}. "
             f"{self.flops.row} FLOPs a row and {self.flops.once} more."
         )
 
