@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from eegen.emit.lines import fit
 from eegen.models.config import ModelConfig
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
@@ -87,3 +88,16 @@ def test_no_line_of_a_sample_is_wider_than_120_columns(sample: BuildConfig) -> N
 
 def test_the_smallest_neon_sample_can_be_read() -> None:
     assert len(source(SAMPLES[0]).splitlines()) < 6000
+
+
+def test_a_long_line_is_never_broken_inside_a_string_or_without_a_backslash_in_a_macro() -> None:
+    long = "one, " * 30
+    call = f'    stop(2, "{long}\\", {long}", n);'
+    assert fit(call).splitlines()[-1].strip() == "n);"
+    assert f'"{long}\\", {long}"' in fit(call)
+    macro = f"#define CALL(n) do {{ f({long}n); g(n); }} while (0)"
+    lines = fit(macro).splitlines()
+    assert len(lines) > 1
+    assert all(line.endswith(" \\") for line in lines[:-1]) and not lines[-1].endswith("\\")
+    assert max(map(len, lines)) <= 120
+    assert " ".join(line.removesuffix("\\").strip() for line in lines) == macro
