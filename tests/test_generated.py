@@ -97,8 +97,8 @@ def test_a_long_line_is_never_broken_inside_a_string_or_without_a_backslash_in_a
     ).splitlines()
     assert len(lines) == 2
     assert sum(text in line for line in lines) == 1
-    long = "one, " * 30
-    macro = f"#define CALL(n) do {{ f({long}n); g(n); }} while (0)"
+    long = "one, " * 16
+    macro = f"#define CALL(n) do {{ f(n); g({long}n); }} while (0)"
     lines = fit(macro).splitlines()
     assert len(lines) > 1
     assert all(line.endswith(" \\") for line in lines[:-1]) and not lines[-1].endswith("\\")
