@@ -36,7 +36,8 @@ def test_kernels_include_only_what_comes_with_the_compiler(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_program_begins_with_how_to_compile_it(target: str) -> None:
     chars = "abcdefghijklmnopqrstuvwxyz"
-    text = program_source(make_plan(BuildConfig(ModelConfig(), target)), chars)
+    build = BuildConfig(ModelConfig(), target)
+    text = program_source(make_plan(build), chars, f"{build.name}-standalone")
     head = text[: text.index("Contents")]
     assert f"eegen build --target {target} --standalone" in head
     assert re.search(r"on .*Mac.*\n \*     clang .*-o gpt-d16-\w+-standalone", head.replace(" \\\n *        ", ""))

@@ -13,7 +13,6 @@ from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
 from eegen.plan.planner import make_plan
 from eegen.plan.records import Plan
 from eegen.run.engine import Engine, LibraryEngine
-from eegen.run.sources import file_name, placeholder_vocabulary, source_of
 from eegen.status import report
 from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import measured_tiles
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 Output = Literal["library", "object", "program", "server"]
 """What to build: a library or an object of it, a program for users, or one that serves calls (run/emulated.py)."""
+
+SUFFIXES = {"program": "-standalone", "server": "-server"}
 
 
 def pick_target(name: str) -> Target:
@@ -92,12 +93,14 @@ def compile_model(
         tuple(sorted(tiles.items())),
     )
     plan = make_plan(settings)
-    chars = (chars or placeholder_vocabulary(config.vocab_size)) if kind == "program" else ""
-    name = file_name(settings, kind)
+    chars = chars if kind == "program" else ""
+    name = settings.name + SUFFIXES.get(kind, "")
 
     def source() -> str:
+        from eegen.run.sources import source_of  # with Jinja, which a build from the cache does not need
+
         report(f"compiling {name} with {compiler}; later runs take it from the cache")
-        return source_of(plan, kind, chars)
+        return source_of(plan, kind, name, chars)
 
     made = build(
         source,
