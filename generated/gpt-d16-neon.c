@@ -43,9 +43,10 @@
  *   23 product_48x16                 [rows][48] x [48][16]
  *   24 outer_16x48_update            [16][rows] x [rows][48]
  *   25 rows_rms_grad_to_lookup_grad  [rows][16]
- *   26 batch                         the rows of a batch of documents
- *   27 step                          forward, backward, update
- *   28 interface                     what a host calls
+ *   26 rows_lookup_to_rms_2          [rows][16]
+ *   27 train                         batches, forward, loss, backward, update
+ *   28 infer                         logits of prefixes, their loss, sampling
+ *   29 machine                       clock, vector length, peak of the arithmetic units
  */
 
 /* ==== 1 vectors ==================================================================================================== */
@@ -360,8 +361,10 @@ static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1
 enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 4208, /* floats of one copy of all parameters, padding included */
-    PACKED = 3520, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 23, SCRATCH = 0, SUMS = 688, WORK = 0, THREADS = 64,
+    PACKED = 3520, /* floats of the packed copies of matrices */
+    SLOTS = 16, /* of row buffers */
+    SCRATCH = 0, SUMS = 688, WORK = 0, /* floats of memory that each thread has */
+    KERNELS = 24, THREADS = 64,
     HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
@@ -377,7 +380,7 @@ enum {
     W_lm_head = 3760,             /* [16][28], [in][out]: 27 x 16 */
 };
 
-/* And where its other copy is among the packed. */
+/* And where its packed copy is among the packed copies. */
 enum {
     P_layers_0_wqkv = 0,          /* [48][16] */
     P_layers_0_wo = 768,          /* [16][16] */
@@ -398,7 +401,7 @@ typedef struct eegen {
     int64_t sharing;                  /* 1: equal prefixes share a row */
     int64_t random;                   /* 1: documents by chance, 0: in file order */
     uint64_t rng;                     /* state of the random stream */
-    uint64_t ahead[2];                /* its state before the documents looked ahead for */
+    uint64_t prefetched[2];           /* its state before and after the documents of the next step, which are prefetched */
     int64_t cursor;                   /* next document in file order */
     int64_t step;                     /* optimizer steps done */
     double beta1;
@@ -410,7 +413,7 @@ typedef struct eegen {
     double temperature;               /* of sampling */
     int64_t yield;                    /* address of a function that gives up the processor, or 0 */
     int64_t bytes;                    /* size of the arena */
-    int64_t rows_most;                /* rows that the buffers hold */
+    int64_t row_capacity;             /* rows that the buffers hold */
     int64_t keys;                     /* entries a row in the lists of ancestors */
     int64_t samples;                  /* samples at a time, at most */
     int64_t rows;                     /* prefix rows of this batch */
@@ -424,11 +427,11 @@ typedef struct eegen {
     double loss[64];                  /* each thread's part of the loss of this batch */
     double squares[64];               /* each thread's part of the squares of the gradient, where it is clipped */
     int64_t arrived;                  /* threads waiting at the barrier */
-    int64_t turn;                     /* barriers passed */
+    int64_t phase;                    /* barriers passed */
     int64_t at_starts;                /* first position of each document */
     int64_t at_place;                 /* node << 32 | target << 16 | token: the prefix that ends there, what follows, what is read */
     int64_t at_chosen;                /* documents of this batch */
-    int64_t at_ahead;                 /* documents of the next batch, if the stream is where `ahead` says */
+    int64_t at_next_chosen;           /* documents of the next batch, if the stream is where `prefetched` says */
     int64_t at_at;                    /* position of each document at the level that is being found */
     int64_t at_end;                   /* end of each document */
     int64_t at_seen;                  /* stamp << 32 | row of each prefix */
@@ -446,20 +449,20 @@ typedef struct eegen {
     int64_t at_depth;                 /* position of a prefix row */
     int64_t at_parent;                /* row of the prefix without its last token, -1 at the root */
     int64_t at_count;                 /* positions of the batch at this row */
-    int64_t at_said;                  /* among the logits, what a position of the batch should say */
+    int64_t at_target_at;             /* where the logit of each position's target is among the logits */
     int64_t at_sample_of;             /* sample of a row */
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
-    int64_t at_scratch;               /* operands turned round, a part for each thread */
-    int64_t at_sums;                  /* each thread's part of gradients that are added up row by row */
-    int64_t at_work;                  /* a hidden matrix on its way to orthogonal, one for each thread */
+    int64_t at_scratch;               /* transposed operands, a part for each thread */
+    int64_t at_sums;                  /* each thread's part of gradients that are summed row by row */
+    int64_t at_work;                  /* a matrix parameter while the optimizer works on it, one for each thread */
     int64_t at_lr;                    /* learning rate of each step of a call */
     int64_t at_losses;                /* loss of each step of a call */
     int64_t at_stream;                /* random stream of each sample */
-    int64_t at_text;                  /* sampled tokens, -1: to be drawn */
+    int64_t at_text;                  /* tokens of each sample, -1: to be drawn */
     int64_t at_length;                /* tokens of each sample */
     int64_t at_slot[16];              /* row buffers */
-    uint64_t kernel_ticks[23];        /* clock ticks of each kernel, where profiled */
+    uint64_t kernel_ticks[24];        /* clock ticks of each kernel, where profiled */
 } eegen;
 
 typedef struct span { int64_t lo, hi; } span;
@@ -475,6 +478,7 @@ static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS
 
 /* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
 #define KERNEL static __attribute__((noinline))
+#define EXPORT __attribute__((visibility("default")))
 #pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are passed matters to nobody outside this file */
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
@@ -529,7 +533,9 @@ static span own(const eegen *s, int64_t at_first, int64_t thread)
     return (span){ first[0], first[1] };
 }
 static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_of(s, s->at_levels)[thread] }; }
-#define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
+/* The thread's part of [lo, hi), in whole units. */
+#define PART_LO(lo, hi, unit) (lo + ((hi) - (lo)) / (unit) * thread / threads * (unit))
+#define PART_HI(lo, hi, unit) (lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit))
 #define SHARE_LO_OF(who, n) ((int64_t)(n) * (who) / threads)
 #define SHARE_HI_OF(who, n) ((int64_t)(n) * ((who) + 1) / threads)
 #define SHARE_LO(n) SHARE_LO_OF(thread, n)
@@ -539,17 +545,20 @@ static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_
    processors than threads, nobody else could arrive. */
 static void wait_for_all(eegen *s)
 {
-    const int64_t turn = __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE);
+    const int64_t phase = __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&s->arrived, 1, __ATOMIC_ACQ_REL) == s->threads) {
         __atomic_store_n(&s->arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&s->turn, turn + 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&s->phase, phase + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
+    for (int64_t spins = 0; __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE) == phase; spins++) {
         spin_pause();
         if (spins > MOST_SPINS && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
+
+static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
+static int64_t keys_for(int64_t longest) { return ((longest + 3) & ~(int64_t)3) + 4; }
 
 static double power(double x, int64_t n)
 {
@@ -611,63 +620,128 @@ static inline __attribute__((unused)) v4f v4_update(const rates *h, v4f g, float
     return x;
 }
 
+/* Rows [lo, hi) of a matrix into its transposed copy, four at a time, a cache line of each: few rows of the copy are open at once. */
+static void transpose(const float *from, float *to, int64_t cols, int64_t from_ld, int64_t to_ld, int64_t lo, int64_t hi)
+{
+    for (int64_t left = 0; left < cols; left += 16)
+        for (int64_t r = lo; r < hi; r += 4)
+            for (int64_t c = left; c < left + 16 && c < cols; c += 4) {
+                const float *x = from + r * from_ld + c;
+                v_store_transposed(to + c * to_ld + r, to_ld, v_load(x), v_load(x + from_ld), v_load(x + 2 * from_ld),
+                                   v_load(x + 3 * from_ld));
+            }
+}
+
+/* The packed copy of every matrix that has one, as a host may have changed the weights. */
+static void write_packed(eegen *s, int64_t thread, int64_t threads)
+{
+    const float *weights = weights_of(s);
+    float *packed = packed_of(s);
+    transpose(weights + W_layers_0_wqkv, packed + P_layers_0_wqkv, 48, 48, 16,
+              PART_LO(0, 16, 4), PART_HI(0, 16, 4));
+    transpose(weights + W_layers_0_wo, packed + P_layers_0_wo, 16, 16, 16,
+              PART_LO(0, 16, 4), PART_HI(0, 16, 4));
+    transpose(weights + W_layers_0_w1, packed + P_layers_0_w1, 64, 64, 16,
+              PART_LO(0, 16, 4), PART_HI(0, 16, 4));
+    transpose(weights + W_layers_0_w2, packed + P_layers_0_w2, 64, 64, 16,
+              PART_LO(0, 16, 4), PART_HI(0, 16, 4));
+    transpose(weights + W_lm_head, packed + P_lm_head, 28, 28, 16,
+              PART_LO(0, 16, 4), PART_HI(0, 16, 4));
+}
+
 /* ==== 3 rows_lookup_to_rms ========================================================================================= */
 
-/* Each row by itself, [rows][16]: add, store, rms, store, rms, store. 112 FLOPs a row. */
-KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7)
+/* Each row by itself, [rows][16]: add, store, rms, store, rms, store. 112 FLOPs a row. 328 bytes a row. Used by:
+   lookup, add, e, rms. */
+KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token, const float *pos_emb_in, const int32_t *pair_position, float *add_out, float *e_out, float *rms_out)
 {
     int64_t r = lo;
     for (; r + 4 <= hi; r += 4) {
         vf t0[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p0 + (int64_t)i0[r + q] * 16; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 4); }
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = tok_emb_in + (int64_t)pair_token[r + q] * 16;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 4);
+        }
         vf t1[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p1 + (int64_t)i1[r + q] * 16; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 4); }
+        for (int q = 0; q < 4; q++) {
+            const float *p1 = pos_emb_in + (int64_t)pair_position[r + q] * 16;
+            for (int j = 0; j < 4; j++) t1[q][j] = v_load(p1 + j * 4);
+        }
         vf t2[4][4];
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_add(t0[q][j], t1[q][j]);
-        for (int q = 0; q < 4; q++) { float *x = p3 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t2[q][j]); }
-        vf t4[4][4], q4[4];
-        for (int q = 0; q < 4; q++) { q4[q] = v_mul(t2[q][0], t2[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q4[q] = v_fma(t2[q][j], t2[q][j], q4[q]); }
-        const float4 s4 = v_rsqrt4(v_sums(q4[0], q4[1], q4[2], q4[3]) * 0.0625f + RMS_EPS);
-        float s4_of[4];
-        v_store4(s4_of, s4);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_mul(t2[q][j], v_set1(s4_of[q]));
-        for (int q = 0; q < 4; q++) { float *x = p5 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[q][j]); }
-        vf t6[4][4], q6[4];
-        for (int q = 0; q < 4; q++) { q6[q] = v_mul(t4[q][0], t4[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q6[q] = v_fma(t4[q][j], t4[q][j], q6[q]); }
-        const float4 s6 = v_rsqrt4(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.0625f + RMS_EPS);
-        float s6_of[4];
-        v_store4(s6_of, s6);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t6[q][j] = v_mul(t4[q][j], v_set1(s6_of[q]));
-        for (int q = 0; q < 4; q++) { float *x = p7 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t6[q][j]); }
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t2[q][j] = v_add(t0[q][j], t1[q][j]);
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p3 = add_out + (r + q) * 16;
+            for (int j = 0; j < 4; j++) v_store(p3 + j * 4, t2[q][j]);
+        }
+        vf t4[4][4];
+        vf q4_0[4];
+        for (int q = 0; q < 4; q++) {
+            q4_0[q] = v_mul(t2[q][0], t2[q][0]);
+            for (int j = 1; j < 4; j++) q4_0[q] = v_fma(t2[q][j], t2[q][j], q4_0[q]);
+        }
+        const float4 s4_0 = v_rsqrt4(v_sums(q4_0[0], q4_0[1], q4_0[2], q4_0[3]) * 0.0625f + RMS_EPS);
+        float s4_0_of[4];
+        v_store4(s4_0_of, s4_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t4[q][j] = v_mul(t2[q][j], v_set1(s4_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p5 = e_out + (r + q) * 16;
+            for (int j = 0; j < 4; j++) v_store(p5 + j * 4, t4[q][j]);
+        }
+        vf t6[4][4];
+        vf q6_0[4];
+        for (int q = 0; q < 4; q++) {
+            q6_0[q] = v_mul(t4[q][0], t4[q][0]);
+            for (int j = 1; j < 4; j++) q6_0[q] = v_fma(t4[q][j], t4[q][j], q6_0[q]);
+        }
+        const float4 s6_0 = v_rsqrt4(v_sums(q6_0[0], q6_0[1], q6_0[2], q6_0[3]) * 0.0625f + RMS_EPS);
+        float s6_0_of[4];
+        v_store4(s6_0_of, s6_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t6[q][j] = v_mul(t4[q][j], v_set1(s6_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p7 = rms_out + (r + q) * 16;
+            for (int j = 0; j < 4; j++) v_store(p7 + j * 4, t6[q][j]);
+        }
     }
     for (; r < hi; r++) {
         vf t0[4];
-        { const float *x = p0 + (int64_t)i0[r] * 16; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 4); }
+        const float *p0 = tok_emb_in + (int64_t)pair_token[r] * 16;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 4);
         vf t1[4];
-        { const float *x = p1 + (int64_t)i1[r] * 16; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 4); }
+        const float *p1 = pos_emb_in + (int64_t)pair_position[r] * 16;
+        for (int j = 0; j < 4; j++) t1[j] = v_load(p1 + j * 4);
         vf t2[4];
         for (int j = 0; j < 4; j++) t2[j] = v_add(t0[j], t1[j]);
-        { float *x = p3 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t2[j]); }
-        vf t4[4], q4;
-        { q4 = v_mul(t2[0], t2[0]); }
-        for (int j = 1; j < 4; j++) { q4 = v_fma(t2[j], t2[j], q4); }
-        const float4 s4 = v_rsqrt4((float4){ v_sum(q4) } * 0.0625f + RMS_EPS);
-        for (int j = 0; j < 4; j++) t4[j] = v_mul(t2[j], v_set1(s4[0]));
-        { float *x = p5 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[j]); }
-        vf t6[4], q6;
-        { q6 = v_mul(t4[0], t4[0]); }
-        for (int j = 1; j < 4; j++) { q6 = v_fma(t4[j], t4[j], q6); }
-        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.0625f + RMS_EPS);
-        for (int j = 0; j < 4; j++) t6[j] = v_mul(t4[j], v_set1(s6[0]));
-        { float *x = p7 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t6[j]); }
+        float *p3 = add_out + r * 16;
+        for (int j = 0; j < 4; j++) v_store(p3 + j * 4, t2[j]);
+        vf t4[4];
+        vf q4_0;
+        q4_0 = v_mul(t2[0], t2[0]);
+        for (int j = 1; j < 4; j++) q4_0 = v_fma(t2[j], t2[j], q4_0);
+        const float4 s4_0 = v_rsqrt4((float4){ v_sum(q4_0) } * 0.0625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t4[j] = v_mul(t2[j], v_set1(s4_0[0]));
+        float *p5 = e_out + r * 16;
+        for (int j = 0; j < 4; j++) v_store(p5 + j * 4, t4[j]);
+        vf t6[4];
+        vf q6_0;
+        q6_0 = v_mul(t4[0], t4[0]);
+        for (int j = 1; j < 4; j++) q6_0 = v_fma(t4[j], t4[j], q6_0);
+        const float4 s6_0 = v_rsqrt4((float4){ v_sum(q6_0) } * 0.0625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t6[j] = v_mul(t4[j], v_set1(s6_0[0]));
+        float *p7 = rms_out + r * 16;
+        for (int j = 0; j < 4; j++) v_store(p7 + j * 4, t6[j]);
     }
 }
 
 /* ==== 4 product_16x48 ============================================================================================== */
 
-/* C = A B on every row: [rows][16] x [16][48]. Tile 4 rows x 4 vectors, unrolled 16. 1536 FLOPs a row. */
+/* C = A B on every row: [rows][16] x [16][48]. Tile 4 rows x 4 vectors, unrolled 16. 1536 FLOPs a row. 256 bytes a
+   row and 3,072 more. Used by: qkv. */
 KERNEL void product_16x48(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(192);
@@ -1051,7 +1125,8 @@ KERNEL void product_16x48(const float *restrict a, const float *restrict b, floa
 
 /* ==== 5 attention_4x4 ============================================================================================== */
 
-/* Causal attention of each prefix over its ancestors: 4 heads of 4. 64 FLOPs a key. */
+/* Causal attention of each prefix over its ancestors: 4 heads of 4. 64 FLOPs a key. 264 bytes a row and 16 a key.
+   Used by: a. */
 /* qkv [kv rows][q, k, v of 16], anc [rows][anc_ld] -> out [rows][16], probs [rows][quads][4 heads][4 keys]. */
 static inline void attention_4x4_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
 {
@@ -1226,8 +1301,9 @@ KERNEL void attention_4x4(const float *restrict qkv, const int32_t *restrict anc
 
 /* ==== 6 product_16x16_add ========================================================================================== */
 
-/* C = A B on every row: [rows][16] x [16][16], add. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. */
-KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0, const int32_t *restrict i0)
+/* C = A B on every row: [rows][16] x [16][16], add. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. 196 bytes
+   a row and 1,024 more. Used by: r. */
+KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict e_in, const int32_t *restrict pair_of)
 {
     const int64_t stride = v_opaque(64);
     {
@@ -1341,22 +1417,22 @@ KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, 
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
             float *z0 = c + v_opaque(i * 16 + 0);
-            v_store(z0 + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 0)));
-            v_store(z0 + 4, v_add(c0_1, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 4)));
-            v_store(z0 + 8, v_add(c0_2, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 8)));
-            v_store(z0 + 12, v_add(c0_3, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 12)));
-            v_store(z0 + 16, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 0)));
-            v_store(z0 + 20, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 4)));
-            v_store(z0 + 24, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 8)));
-            v_store(z0 + 28, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 12)));
-            v_store(z0 + 32, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 16 + 0 + 0)));
-            v_store(z0 + 36, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 16 + 0 + 4)));
-            v_store(z0 + 40, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 16 + 0 + 8)));
-            v_store(z0 + 44, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 16 + 0 + 12)));
-            v_store(z0 + 48, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 16 + 0 + 0)));
-            v_store(z0 + 52, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 16 + 0 + 4)));
-            v_store(z0 + 56, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 16 + 0 + 8)));
-            v_store(z0 + 60, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 16 + 0 + 12)));
+            v_store(z0 + 0, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 0), c0_0));
+            v_store(z0 + 4, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 4), c0_1));
+            v_store(z0 + 8, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 8), c0_2));
+            v_store(z0 + 12, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 12), c0_3));
+            v_store(z0 + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 0), c1_0));
+            v_store(z0 + 20, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 4), c1_1));
+            v_store(z0 + 24, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 8), c1_2));
+            v_store(z0 + 28, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 12), c1_3));
+            v_store(z0 + 32, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 16 + 0 + 0), c2_0));
+            v_store(z0 + 36, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 16 + 0 + 4), c2_1));
+            v_store(z0 + 40, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 16 + 0 + 8), c2_2));
+            v_store(z0 + 44, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 16 + 0 + 12), c2_3));
+            v_store(z0 + 48, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 16 + 0 + 0), c3_0));
+            v_store(z0 + 52, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 16 + 0 + 4), c3_1));
+            v_store(z0 + 56, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 16 + 0 + 8), c3_2));
+            v_store(z0 + 60, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 16 + 0 + 12), c3_3));
         }
         for (; i <= hi - 3; i += 3) {
             const float *x0 = a + i * 16;
@@ -1449,18 +1525,18 @@ KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, 
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             float *z0 = c + v_opaque(i * 16 + 0);
-            v_store(z0 + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 0)));
-            v_store(z0 + 4, v_add(c0_1, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 4)));
-            v_store(z0 + 8, v_add(c0_2, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 8)));
-            v_store(z0 + 12, v_add(c0_3, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 12)));
-            v_store(z0 + 16, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 0)));
-            v_store(z0 + 20, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 4)));
-            v_store(z0 + 24, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 8)));
-            v_store(z0 + 28, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 12)));
-            v_store(z0 + 32, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 16 + 0 + 0)));
-            v_store(z0 + 36, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 16 + 0 + 4)));
-            v_store(z0 + 40, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 16 + 0 + 8)));
-            v_store(z0 + 44, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 16 + 0 + 12)));
+            v_store(z0 + 0, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 0), c0_0));
+            v_store(z0 + 4, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 4), c0_1));
+            v_store(z0 + 8, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 8), c0_2));
+            v_store(z0 + 12, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 12), c0_3));
+            v_store(z0 + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 0), c1_0));
+            v_store(z0 + 20, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 4), c1_1));
+            v_store(z0 + 24, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 8), c1_2));
+            v_store(z0 + 28, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 12), c1_3));
+            v_store(z0 + 32, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 16 + 0 + 0), c2_0));
+            v_store(z0 + 36, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 16 + 0 + 4), c2_1));
+            v_store(z0 + 40, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 16 + 0 + 8), c2_2));
+            v_store(z0 + 44, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 16 + 0 + 12), c2_3));
         }
         for (; i <= hi - 2; i += 2) {
             const float *x0 = a + i * 16;
@@ -1535,14 +1611,14 @@ KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, 
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             float *z0 = c + v_opaque(i * 16 + 0);
-            v_store(z0 + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 0)));
-            v_store(z0 + 4, v_add(c0_1, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 4)));
-            v_store(z0 + 8, v_add(c0_2, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 8)));
-            v_store(z0 + 12, v_add(c0_3, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 12)));
-            v_store(z0 + 16, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 0)));
-            v_store(z0 + 20, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 4)));
-            v_store(z0 + 24, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 8)));
-            v_store(z0 + 28, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 16 + 0 + 12)));
+            v_store(z0 + 0, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 0), c0_0));
+            v_store(z0 + 4, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 4), c0_1));
+            v_store(z0 + 8, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 8), c0_2));
+            v_store(z0 + 12, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 12), c0_3));
+            v_store(z0 + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 0), c1_0));
+            v_store(z0 + 20, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 4), c1_1));
+            v_store(z0 + 24, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 8), c1_2));
+            v_store(z0 + 28, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 16 + 0 + 12), c1_3));
         }
         for (; i <= hi - 1; i += 1) {
             const float *x0 = a + i * 16;
@@ -1600,47 +1676,62 @@ KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, 
             c0_0b = v_fma_lane(c0_0b, b15_.val[0], a0_3, 3); c0_1b = v_fma_lane(c0_1b, b15_.val[1], a0_3, 3); c0_2b = v_fma_lane(c0_2b, b15_.val[2], a0_3, 3); c0_3b = v_fma_lane(c0_3b, b15_.val[3], a0_3, 3);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
             float *z0 = c + v_opaque(i * 16 + 0);
-            v_store(z0 + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 0)));
-            v_store(z0 + 4, v_add(c0_1, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 4)));
-            v_store(z0 + 8, v_add(c0_2, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 8)));
-            v_store(z0 + 12, v_add(c0_3, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 12)));
+            v_store(z0 + 0, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 0), c0_0));
+            v_store(z0 + 4, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 4), c0_1));
+            v_store(z0 + 8, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 8), c0_2));
+            v_store(z0 + 12, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + 0 + 12), c0_3));
         }
     }
 }
 
 /* ==== 7 rows_rms =================================================================================================== */
 
-/* Each row by itself, [rows][16]: rms, store. 48 FLOPs a row. */
-KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
+/* Each row by itself, [rows][16]: rms, store. 48 FLOPs a row. 128 bytes a row. Used by: rms. */
+KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 {
     int64_t r = lo;
     for (; r + 4 <= hi; r += 4) {
         vf t0[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 16; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 4); }
-        vf t1[4][4], q1[4];
-        for (int q = 0; q < 4; q++) { q1[q] = v_mul(t0[q][0], t0[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q1[q] = v_fma(t0[q][j], t0[q][j], q1[q]); }
-        const float4 s1 = v_rsqrt4(v_sums(q1[0], q1[1], q1[2], q1[3]) * 0.0625f + RMS_EPS);
-        float s1_of[4];
-        v_store4(s1_of, s1);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t1[q][j] = v_mul(t0[q][j], v_set1(s1_of[q]));
-        for (int q = 0; q < 4; q++) { float *x = p2 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t1[q][j]); }
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = r_in + (r + q) * 16;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 4);
+        }
+        vf t1[4][4];
+        vf q1_0[4];
+        for (int q = 0; q < 4; q++) {
+            q1_0[q] = v_mul(t0[q][0], t0[q][0]);
+            for (int j = 1; j < 4; j++) q1_0[q] = v_fma(t0[q][j], t0[q][j], q1_0[q]);
+        }
+        const float4 s1_0 = v_rsqrt4(v_sums(q1_0[0], q1_0[1], q1_0[2], q1_0[3]) * 0.0625f + RMS_EPS);
+        float s1_0_of[4];
+        v_store4(s1_0_of, s1_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t1[q][j] = v_mul(t0[q][j], v_set1(s1_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p2 = rms_out + (r + q) * 16;
+            for (int j = 0; j < 4; j++) v_store(p2 + j * 4, t1[q][j]);
+        }
     }
     for (; r < hi; r++) {
         vf t0[4];
-        { const float *x = p0 + (r) * 16; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 4); }
-        vf t1[4], q1;
-        { q1 = v_mul(t0[0], t0[0]); }
-        for (int j = 1; j < 4; j++) { q1 = v_fma(t0[j], t0[j], q1); }
-        const float4 s1 = v_rsqrt4((float4){ v_sum(q1) } * 0.0625f + RMS_EPS);
-        for (int j = 0; j < 4; j++) t1[j] = v_mul(t0[j], v_set1(s1[0]));
-        { float *x = p2 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t1[j]); }
+        const float *p0 = r_in + r * 16;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 4);
+        vf t1[4];
+        vf q1_0;
+        q1_0 = v_mul(t0[0], t0[0]);
+        for (int j = 1; j < 4; j++) q1_0 = v_fma(t0[j], t0[j], q1_0);
+        const float4 s1_0 = v_rsqrt4((float4){ v_sum(q1_0) } * 0.0625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t1[j] = v_mul(t0[j], v_set1(s1_0[0]));
+        float *p2 = rms_out + r * 16;
+        for (int j = 0; j < 4; j++) v_store(p2 + j * 4, t1[j]);
     }
 }
 
 /* ==== 8 product_16x64_relu ========================================================================================= */
 
-/* C = A B on every row: [rows][16] x [16][64], relu. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
+/* C = A B on every row: [rows][16] x [16][64], relu. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. 320
+   bytes a row and 4,096 more. Used by: h. */
 KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(256);
@@ -2024,8 +2115,9 @@ KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b,
 
 /* ==== 9 product_64x16_add ========================================================================================== */
 
-/* C = A B on every row: [rows][64] x [64][16], add. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. */
-KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0)
+/* C = A B on every row: [rows][64] x [64][16], add. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. 384
+   bytes a row and 4,096 more. Used by: x. */
+KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict r_in)
 {
     const int64_t stride = v_opaque(64);
     {
@@ -2456,22 +2548,22 @@ KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, 
                 x0 += 32;
             } while (--left);
             float *z0 = c + v_opaque(i * 16 + 0);
-            v_store(z0 + 0, v_add(c0_0, v_load(p0 + (i) * 16 + 0 + 0)));
-            v_store(z0 + 4, v_add(c0_1, v_load(p0 + (i) * 16 + 0 + 4)));
-            v_store(z0 + 8, v_add(c0_2, v_load(p0 + (i) * 16 + 0 + 8)));
-            v_store(z0 + 12, v_add(c0_3, v_load(p0 + (i) * 16 + 0 + 12)));
-            v_store(z0 + 16, v_add(c1_0, v_load(p0 + (i + 1) * 16 + 0 + 0)));
-            v_store(z0 + 20, v_add(c1_1, v_load(p0 + (i + 1) * 16 + 0 + 4)));
-            v_store(z0 + 24, v_add(c1_2, v_load(p0 + (i + 1) * 16 + 0 + 8)));
-            v_store(z0 + 28, v_add(c1_3, v_load(p0 + (i + 1) * 16 + 0 + 12)));
-            v_store(z0 + 32, v_add(c2_0, v_load(p0 + (i + 2) * 16 + 0 + 0)));
-            v_store(z0 + 36, v_add(c2_1, v_load(p0 + (i + 2) * 16 + 0 + 4)));
-            v_store(z0 + 40, v_add(c2_2, v_load(p0 + (i + 2) * 16 + 0 + 8)));
-            v_store(z0 + 44, v_add(c2_3, v_load(p0 + (i + 2) * 16 + 0 + 12)));
-            v_store(z0 + 48, v_add(c3_0, v_load(p0 + (i + 3) * 16 + 0 + 0)));
-            v_store(z0 + 52, v_add(c3_1, v_load(p0 + (i + 3) * 16 + 0 + 4)));
-            v_store(z0 + 56, v_add(c3_2, v_load(p0 + (i + 3) * 16 + 0 + 8)));
-            v_store(z0 + 60, v_add(c3_3, v_load(p0 + (i + 3) * 16 + 0 + 12)));
+            v_store(z0 + 0, v_add(v_load(r_in + i * 16 + 0 + 0), c0_0));
+            v_store(z0 + 4, v_add(v_load(r_in + i * 16 + 0 + 4), c0_1));
+            v_store(z0 + 8, v_add(v_load(r_in + i * 16 + 0 + 8), c0_2));
+            v_store(z0 + 12, v_add(v_load(r_in + i * 16 + 0 + 12), c0_3));
+            v_store(z0 + 16, v_add(v_load(r_in + (i + 1) * 16 + 0 + 0), c1_0));
+            v_store(z0 + 20, v_add(v_load(r_in + (i + 1) * 16 + 0 + 4), c1_1));
+            v_store(z0 + 24, v_add(v_load(r_in + (i + 1) * 16 + 0 + 8), c1_2));
+            v_store(z0 + 28, v_add(v_load(r_in + (i + 1) * 16 + 0 + 12), c1_3));
+            v_store(z0 + 32, v_add(v_load(r_in + (i + 2) * 16 + 0 + 0), c2_0));
+            v_store(z0 + 36, v_add(v_load(r_in + (i + 2) * 16 + 0 + 4), c2_1));
+            v_store(z0 + 40, v_add(v_load(r_in + (i + 2) * 16 + 0 + 8), c2_2));
+            v_store(z0 + 44, v_add(v_load(r_in + (i + 2) * 16 + 0 + 12), c2_3));
+            v_store(z0 + 48, v_add(v_load(r_in + (i + 3) * 16 + 0 + 0), c3_0));
+            v_store(z0 + 52, v_add(v_load(r_in + (i + 3) * 16 + 0 + 4), c3_1));
+            v_store(z0 + 56, v_add(v_load(r_in + (i + 3) * 16 + 0 + 8), c3_2));
+            v_store(z0 + 60, v_add(v_load(r_in + (i + 3) * 16 + 0 + 12), c3_3));
         }
         for (; i <= hi - 3; i += 3) {
             const float *x0 = a + i * 64;
@@ -2827,18 +2919,18 @@ KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, 
                 x0 += 32;
             } while (--left);
             float *z0 = c + v_opaque(i * 16 + 0);
-            v_store(z0 + 0, v_add(c0_0, v_load(p0 + (i) * 16 + 0 + 0)));
-            v_store(z0 + 4, v_add(c0_1, v_load(p0 + (i) * 16 + 0 + 4)));
-            v_store(z0 + 8, v_add(c0_2, v_load(p0 + (i) * 16 + 0 + 8)));
-            v_store(z0 + 12, v_add(c0_3, v_load(p0 + (i) * 16 + 0 + 12)));
-            v_store(z0 + 16, v_add(c1_0, v_load(p0 + (i + 1) * 16 + 0 + 0)));
-            v_store(z0 + 20, v_add(c1_1, v_load(p0 + (i + 1) * 16 + 0 + 4)));
-            v_store(z0 + 24, v_add(c1_2, v_load(p0 + (i + 1) * 16 + 0 + 8)));
-            v_store(z0 + 28, v_add(c1_3, v_load(p0 + (i + 1) * 16 + 0 + 12)));
-            v_store(z0 + 32, v_add(c2_0, v_load(p0 + (i + 2) * 16 + 0 + 0)));
-            v_store(z0 + 36, v_add(c2_1, v_load(p0 + (i + 2) * 16 + 0 + 4)));
-            v_store(z0 + 40, v_add(c2_2, v_load(p0 + (i + 2) * 16 + 0 + 8)));
-            v_store(z0 + 44, v_add(c2_3, v_load(p0 + (i + 2) * 16 + 0 + 12)));
+            v_store(z0 + 0, v_add(v_load(r_in + i * 16 + 0 + 0), c0_0));
+            v_store(z0 + 4, v_add(v_load(r_in + i * 16 + 0 + 4), c0_1));
+            v_store(z0 + 8, v_add(v_load(r_in + i * 16 + 0 + 8), c0_2));
+            v_store(z0 + 12, v_add(v_load(r_in + i * 16 + 0 + 12), c0_3));
+            v_store(z0 + 16, v_add(v_load(r_in + (i + 1) * 16 + 0 + 0), c1_0));
+            v_store(z0 + 20, v_add(v_load(r_in + (i + 1) * 16 + 0 + 4), c1_1));
+            v_store(z0 + 24, v_add(v_load(r_in + (i + 1) * 16 + 0 + 8), c1_2));
+            v_store(z0 + 28, v_add(v_load(r_in + (i + 1) * 16 + 0 + 12), c1_3));
+            v_store(z0 + 32, v_add(v_load(r_in + (i + 2) * 16 + 0 + 0), c2_0));
+            v_store(z0 + 36, v_add(v_load(r_in + (i + 2) * 16 + 0 + 4), c2_1));
+            v_store(z0 + 40, v_add(v_load(r_in + (i + 2) * 16 + 0 + 8), c2_2));
+            v_store(z0 + 44, v_add(v_load(r_in + (i + 2) * 16 + 0 + 12), c2_3));
         }
         for (; i <= hi - 2; i += 2) {
             const float *x0 = a + i * 64;
@@ -3122,14 +3214,14 @@ KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, 
                 x0 += 32;
             } while (--left);
             float *z0 = c + v_opaque(i * 16 + 0);
-            v_store(z0 + 0, v_add(c0_0, v_load(p0 + (i) * 16 + 0 + 0)));
-            v_store(z0 + 4, v_add(c0_1, v_load(p0 + (i) * 16 + 0 + 4)));
-            v_store(z0 + 8, v_add(c0_2, v_load(p0 + (i) * 16 + 0 + 8)));
-            v_store(z0 + 12, v_add(c0_3, v_load(p0 + (i) * 16 + 0 + 12)));
-            v_store(z0 + 16, v_add(c1_0, v_load(p0 + (i + 1) * 16 + 0 + 0)));
-            v_store(z0 + 20, v_add(c1_1, v_load(p0 + (i + 1) * 16 + 0 + 4)));
-            v_store(z0 + 24, v_add(c1_2, v_load(p0 + (i + 1) * 16 + 0 + 8)));
-            v_store(z0 + 28, v_add(c1_3, v_load(p0 + (i + 1) * 16 + 0 + 12)));
+            v_store(z0 + 0, v_add(v_load(r_in + i * 16 + 0 + 0), c0_0));
+            v_store(z0 + 4, v_add(v_load(r_in + i * 16 + 0 + 4), c0_1));
+            v_store(z0 + 8, v_add(v_load(r_in + i * 16 + 0 + 8), c0_2));
+            v_store(z0 + 12, v_add(v_load(r_in + i * 16 + 0 + 12), c0_3));
+            v_store(z0 + 16, v_add(v_load(r_in + (i + 1) * 16 + 0 + 0), c1_0));
+            v_store(z0 + 20, v_add(v_load(r_in + (i + 1) * 16 + 0 + 4), c1_1));
+            v_store(z0 + 24, v_add(v_load(r_in + (i + 1) * 16 + 0 + 8), c1_2));
+            v_store(z0 + 28, v_add(v_load(r_in + (i + 1) * 16 + 0 + 12), c1_3));
         }
         for (; i <= hi - 1; i += 1) {
             const float *x0 = a + i * 64;
@@ -3342,17 +3434,18 @@ KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, 
             } while (--left);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
             float *z0 = c + v_opaque(i * 16 + 0);
-            v_store(z0 + 0, v_add(c0_0, v_load(p0 + (i) * 16 + 0 + 0)));
-            v_store(z0 + 4, v_add(c0_1, v_load(p0 + (i) * 16 + 0 + 4)));
-            v_store(z0 + 8, v_add(c0_2, v_load(p0 + (i) * 16 + 0 + 8)));
-            v_store(z0 + 12, v_add(c0_3, v_load(p0 + (i) * 16 + 0 + 12)));
+            v_store(z0 + 0, v_add(v_load(r_in + i * 16 + 0 + 0), c0_0));
+            v_store(z0 + 4, v_add(v_load(r_in + i * 16 + 0 + 4), c0_1));
+            v_store(z0 + 8, v_add(v_load(r_in + i * 16 + 0 + 8), c0_2));
+            v_store(z0 + 12, v_add(v_load(r_in + i * 16 + 0 + 12), c0_3));
         }
     }
 }
 
 /* ==== 10 product_16x28 ============================================================================================= */
 
-/* C = A B on every row: [rows][16] x [16][28]. Tile 5 rows x 3 vectors, unrolled 16. 896 FLOPs a row. */
+/* C = A B on every row: [rows][16] x [16][28]. Tile 5 rows x 3 vectors, unrolled 16. 896 FLOPs a row. 176 bytes a
+   row and 1,792 more. Used by: logits. */
 KERNEL void product_16x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(112);
@@ -5113,7 +5206,7 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
 
 /* ==== 11 cross_entropy_27 ========================================================================================== */
 
-/* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
+/* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
 /* Added to the last columns: those that are not real become so small that e^x is 0. */
 static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 
@@ -5121,11 +5214,11 @@ static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
-    const int64_t *said = longs_of(s, s->at_said);
+    const int64_t *target_at = longs_of(s, s->at_target_at);
     const float inverse = 1.0f / (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[said[i]];
+    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[target_at[i]];
     for (int64_t r = all.lo; r < all.hi; r += 32) {
         const int64_t rows = all.hi - r < 32 ? all.hi - r : 32;
         float m[32], z[32], *x = logits + r * 28, *y;
@@ -5194,13 +5287,14 @@ KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span pos
             }
         }
     }
-    for (int64_t i = positions.lo; i < positions.hi; i++) logits[said[i]] -= inverse;
+    for (int64_t i = positions.lo; i < positions.hi; i++) logits[target_at[i]] -= inverse;
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
 /* ==== 12 product_28x16 ============================================================================================= */
 
-/* C = A B on every row: [rows][28] x [28][16]. Tile 4 rows x 4 vectors, unrolled 16. 896 FLOPs a row. */
+/* C = A B on every row: [rows][28] x [28][16]. Tile 4 rows x 4 vectors, unrolled 16. 896 FLOPs a row. 176 bytes a
+   row and 1,792 more. Used by: d_x. */
 KERNEL void product_28x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(64);
@@ -5840,7 +5934,8 @@ KERNEL void product_28x16(const float *restrict a, const float *restrict b, floa
 
 /* ==== 13 outer_16x28_update ======================================================================================== */
 
-/* G = A^T B over all rows: [16][rows] x [rows][28]. Tile 8 rows x 3 vectors, unrolled 4. 896 FLOPs a row. */
+/* G = A^T B over all rows: [16][rows] x [rows][28]. Tile 8 rows x 3 vectors, unrolled 4. 896 FLOPs a row. 176 bytes
+   a row and 12,544 more. Used by: gradient of lm_head. */
 static inline void outer_16x28_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t across_a = v_opaque(64), across_b = v_opaque(112);
@@ -6208,8 +6303,9 @@ KERNEL void outer_16x28_update(const float *restrict a, const float *restrict b,
 
 /* ==== 14 product_16x64_relu_grad =================================================================================== */
 
-/* C = A B on every row: [rows][16] x [16][64], relu_grad. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
-KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0)
+/* C = A B on every row: [rows][16] x [16][64], relu_grad. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row.
+   576 bytes a row and 4,096 more. Used by: d_linear. */
+KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict h_in)
 {
     const int64_t stride = v_opaque(256);
     for (int n = 0; n < 64; n += 16) {
@@ -6323,22 +6419,22 @@ KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restri
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
             float *z0 = c + v_opaque(i * 64 + n);
-            v_store(z0 + 0, v_keep(c0_0, v_load(p0 + (i) * 64 + n + 0)));
-            v_store(z0 + 4, v_keep(c0_1, v_load(p0 + (i) * 64 + n + 4)));
-            v_store(z0 + 8, v_keep(c0_2, v_load(p0 + (i) * 64 + n + 8)));
-            v_store(z0 + 12, v_keep(c0_3, v_load(p0 + (i) * 64 + n + 12)));
-            v_store(z0 + 64, v_keep(c1_0, v_load(p0 + (i + 1) * 64 + n + 0)));
-            v_store(z0 + 68, v_keep(c1_1, v_load(p0 + (i + 1) * 64 + n + 4)));
-            v_store(z0 + 72, v_keep(c1_2, v_load(p0 + (i + 1) * 64 + n + 8)));
-            v_store(z0 + 76, v_keep(c1_3, v_load(p0 + (i + 1) * 64 + n + 12)));
-            v_store(z0 + 128, v_keep(c2_0, v_load(p0 + (i + 2) * 64 + n + 0)));
-            v_store(z0 + 132, v_keep(c2_1, v_load(p0 + (i + 2) * 64 + n + 4)));
-            v_store(z0 + 136, v_keep(c2_2, v_load(p0 + (i + 2) * 64 + n + 8)));
-            v_store(z0 + 140, v_keep(c2_3, v_load(p0 + (i + 2) * 64 + n + 12)));
-            v_store(z0 + 192, v_keep(c3_0, v_load(p0 + (i + 3) * 64 + n + 0)));
-            v_store(z0 + 196, v_keep(c3_1, v_load(p0 + (i + 3) * 64 + n + 4)));
-            v_store(z0 + 200, v_keep(c3_2, v_load(p0 + (i + 3) * 64 + n + 8)));
-            v_store(z0 + 204, v_keep(c3_3, v_load(p0 + (i + 3) * 64 + n + 12)));
+            v_store(z0 + 0, v_keep(c0_0, v_load(h_in + i * 64 + n + 0)));
+            v_store(z0 + 4, v_keep(c0_1, v_load(h_in + i * 64 + n + 4)));
+            v_store(z0 + 8, v_keep(c0_2, v_load(h_in + i * 64 + n + 8)));
+            v_store(z0 + 12, v_keep(c0_3, v_load(h_in + i * 64 + n + 12)));
+            v_store(z0 + 64, v_keep(c1_0, v_load(h_in + (i + 1) * 64 + n + 0)));
+            v_store(z0 + 68, v_keep(c1_1, v_load(h_in + (i + 1) * 64 + n + 4)));
+            v_store(z0 + 72, v_keep(c1_2, v_load(h_in + (i + 1) * 64 + n + 8)));
+            v_store(z0 + 76, v_keep(c1_3, v_load(h_in + (i + 1) * 64 + n + 12)));
+            v_store(z0 + 128, v_keep(c2_0, v_load(h_in + (i + 2) * 64 + n + 0)));
+            v_store(z0 + 132, v_keep(c2_1, v_load(h_in + (i + 2) * 64 + n + 4)));
+            v_store(z0 + 136, v_keep(c2_2, v_load(h_in + (i + 2) * 64 + n + 8)));
+            v_store(z0 + 140, v_keep(c2_3, v_load(h_in + (i + 2) * 64 + n + 12)));
+            v_store(z0 + 192, v_keep(c3_0, v_load(h_in + (i + 3) * 64 + n + 0)));
+            v_store(z0 + 196, v_keep(c3_1, v_load(h_in + (i + 3) * 64 + n + 4)));
+            v_store(z0 + 200, v_keep(c3_2, v_load(h_in + (i + 3) * 64 + n + 8)));
+            v_store(z0 + 204, v_keep(c3_3, v_load(h_in + (i + 3) * 64 + n + 12)));
         }
         for (; i <= hi - 3; i += 3) {
             const float *x0 = a + i * 16;
@@ -6431,18 +6527,18 @@ KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restri
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             float *z0 = c + v_opaque(i * 64 + n);
-            v_store(z0 + 0, v_keep(c0_0, v_load(p0 + (i) * 64 + n + 0)));
-            v_store(z0 + 4, v_keep(c0_1, v_load(p0 + (i) * 64 + n + 4)));
-            v_store(z0 + 8, v_keep(c0_2, v_load(p0 + (i) * 64 + n + 8)));
-            v_store(z0 + 12, v_keep(c0_3, v_load(p0 + (i) * 64 + n + 12)));
-            v_store(z0 + 64, v_keep(c1_0, v_load(p0 + (i + 1) * 64 + n + 0)));
-            v_store(z0 + 68, v_keep(c1_1, v_load(p0 + (i + 1) * 64 + n + 4)));
-            v_store(z0 + 72, v_keep(c1_2, v_load(p0 + (i + 1) * 64 + n + 8)));
-            v_store(z0 + 76, v_keep(c1_3, v_load(p0 + (i + 1) * 64 + n + 12)));
-            v_store(z0 + 128, v_keep(c2_0, v_load(p0 + (i + 2) * 64 + n + 0)));
-            v_store(z0 + 132, v_keep(c2_1, v_load(p0 + (i + 2) * 64 + n + 4)));
-            v_store(z0 + 136, v_keep(c2_2, v_load(p0 + (i + 2) * 64 + n + 8)));
-            v_store(z0 + 140, v_keep(c2_3, v_load(p0 + (i + 2) * 64 + n + 12)));
+            v_store(z0 + 0, v_keep(c0_0, v_load(h_in + i * 64 + n + 0)));
+            v_store(z0 + 4, v_keep(c0_1, v_load(h_in + i * 64 + n + 4)));
+            v_store(z0 + 8, v_keep(c0_2, v_load(h_in + i * 64 + n + 8)));
+            v_store(z0 + 12, v_keep(c0_3, v_load(h_in + i * 64 + n + 12)));
+            v_store(z0 + 64, v_keep(c1_0, v_load(h_in + (i + 1) * 64 + n + 0)));
+            v_store(z0 + 68, v_keep(c1_1, v_load(h_in + (i + 1) * 64 + n + 4)));
+            v_store(z0 + 72, v_keep(c1_2, v_load(h_in + (i + 1) * 64 + n + 8)));
+            v_store(z0 + 76, v_keep(c1_3, v_load(h_in + (i + 1) * 64 + n + 12)));
+            v_store(z0 + 128, v_keep(c2_0, v_load(h_in + (i + 2) * 64 + n + 0)));
+            v_store(z0 + 132, v_keep(c2_1, v_load(h_in + (i + 2) * 64 + n + 4)));
+            v_store(z0 + 136, v_keep(c2_2, v_load(h_in + (i + 2) * 64 + n + 8)));
+            v_store(z0 + 140, v_keep(c2_3, v_load(h_in + (i + 2) * 64 + n + 12)));
         }
         for (; i <= hi - 2; i += 2) {
             const float *x0 = a + i * 16;
@@ -6517,14 +6613,14 @@ KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restri
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             float *z0 = c + v_opaque(i * 64 + n);
-            v_store(z0 + 0, v_keep(c0_0, v_load(p0 + (i) * 64 + n + 0)));
-            v_store(z0 + 4, v_keep(c0_1, v_load(p0 + (i) * 64 + n + 4)));
-            v_store(z0 + 8, v_keep(c0_2, v_load(p0 + (i) * 64 + n + 8)));
-            v_store(z0 + 12, v_keep(c0_3, v_load(p0 + (i) * 64 + n + 12)));
-            v_store(z0 + 64, v_keep(c1_0, v_load(p0 + (i + 1) * 64 + n + 0)));
-            v_store(z0 + 68, v_keep(c1_1, v_load(p0 + (i + 1) * 64 + n + 4)));
-            v_store(z0 + 72, v_keep(c1_2, v_load(p0 + (i + 1) * 64 + n + 8)));
-            v_store(z0 + 76, v_keep(c1_3, v_load(p0 + (i + 1) * 64 + n + 12)));
+            v_store(z0 + 0, v_keep(c0_0, v_load(h_in + i * 64 + n + 0)));
+            v_store(z0 + 4, v_keep(c0_1, v_load(h_in + i * 64 + n + 4)));
+            v_store(z0 + 8, v_keep(c0_2, v_load(h_in + i * 64 + n + 8)));
+            v_store(z0 + 12, v_keep(c0_3, v_load(h_in + i * 64 + n + 12)));
+            v_store(z0 + 64, v_keep(c1_0, v_load(h_in + (i + 1) * 64 + n + 0)));
+            v_store(z0 + 68, v_keep(c1_1, v_load(h_in + (i + 1) * 64 + n + 4)));
+            v_store(z0 + 72, v_keep(c1_2, v_load(h_in + (i + 1) * 64 + n + 8)));
+            v_store(z0 + 76, v_keep(c1_3, v_load(h_in + (i + 1) * 64 + n + 12)));
         }
         for (; i <= hi - 1; i += 1) {
             const float *x0 = a + i * 16;
@@ -6582,17 +6678,18 @@ KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restri
             c0_0b = v_fma_lane(c0_0b, b15_.val[0], a0_3, 3); c0_1b = v_fma_lane(c0_1b, b15_.val[1], a0_3, 3); c0_2b = v_fma_lane(c0_2b, b15_.val[2], a0_3, 3); c0_3b = v_fma_lane(c0_3b, b15_.val[3], a0_3, 3);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
             float *z0 = c + v_opaque(i * 64 + n);
-            v_store(z0 + 0, v_keep(c0_0, v_load(p0 + (i) * 64 + n + 0)));
-            v_store(z0 + 4, v_keep(c0_1, v_load(p0 + (i) * 64 + n + 4)));
-            v_store(z0 + 8, v_keep(c0_2, v_load(p0 + (i) * 64 + n + 8)));
-            v_store(z0 + 12, v_keep(c0_3, v_load(p0 + (i) * 64 + n + 12)));
+            v_store(z0 + 0, v_keep(c0_0, v_load(h_in + i * 64 + n + 0)));
+            v_store(z0 + 4, v_keep(c0_1, v_load(h_in + i * 64 + n + 4)));
+            v_store(z0 + 8, v_keep(c0_2, v_load(h_in + i * 64 + n + 8)));
+            v_store(z0 + 12, v_keep(c0_3, v_load(h_in + i * 64 + n + 12)));
         }
     }
 }
 
 /* ==== 15 outer_16x64_update ======================================================================================== */
 
-/* G = A^T B over all rows: [16][rows] x [rows][64]. Tile 8 rows x 3 vectors, unrolled 4. 2048 FLOPs a row. */
+/* G = A^T B over all rows: [16][rows] x [rows][64]. Tile 8 rows x 3 vectors, unrolled 4. 2048 FLOPs a row. 320 bytes
+   a row and 28,672 more. Used by: gradient of w2, gradient of w1. */
 static inline void outer_16x64_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t across_a = v_opaque(64), across_b = v_opaque(256);
@@ -6960,7 +7057,8 @@ KERNEL void outer_16x64_update(const float *restrict a, const float *restrict b,
 
 /* ==== 16 product_64x16 ============================================================================================= */
 
-/* C = A B on every row: [rows][64] x [64][16]. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][16]. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. 320 bytes a
+   row and 4,096 more. Used by: d_rms. */
 KERNEL void product_64x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(64);
@@ -8288,7 +8386,7 @@ KERNEL void product_64x16(const float *restrict a, const float *restrict b, floa
 
 /* ==== 17 clear_16 ================================================================================================== */
 
-/* Zeros: [rows][16]. */
+/* Zeros: [rows][16]. 64 bytes a row. Used by: collect, gradient pos_emb, gradient tok_emb. */
 KERNEL void clear_16(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -8297,57 +8395,89 @@ KERNEL void clear_16(float *p, int64_t lo, int64_t hi)
 
 /* ==== 18 rows_rms_grad_to_collect ================================================================================== */
 
-/* Each row by itself, [rows][16]: rms_grad, add, store, accumulate. 128 FLOPs a row. */
-KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6)
+/* Each row by itself, [rows][16]: rms_grad, add, store, accumulate. 112 FLOPs a row. 388 bytes a row. Used by:
+   rms_grad, d_r, collect. */
+KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_in, const float *r_in, const float *d_x_in, float *d_r_out, float *collect_sum, const int32_t *pair_of)
 {
     int64_t r = lo;
     for (; r + 4 <= hi; r += 4) {
         vf t0[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 16; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 4); }
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = d_rms_in + (r + q) * 16;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 4);
+        }
         vf t1[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p1 + (r + q) * 16; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[4][4], q2[4], u2[4];
-        for (int q = 0; q < 4; q++) { q2[q] = v_mul(t1[q][0], t1[q][0]); u2[q] = v_mul(t0[q][0], t1[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q2[q] = v_fma(t1[q][j], t1[q][j], q2[q]); u2[q] = v_fma(t0[q][j], t1[q][j], u2[q]); }
-        const float4 s2 = v_rsqrt4(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.0625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * (v_sums(u2[0], u2[1], u2[2], u2[3]) * 0.0625f);
-        float s2_of[4];
-        v_store4(s2_of, s2);
-        float c2_of[4];
-        v_store4(c2_of, c2);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(c2_of[q]), v_mul(t0[q][j], v_set1(s2_of[q])));
+        for (int q = 0; q < 4; q++) {
+            const float *p1 = r_in + (r + q) * 16;
+            for (int j = 0; j < 4; j++) t1[q][j] = v_load(p1 + j * 4);
+        }
+        vf t2[4][4];
+        vf q2_0[4], q2_1[4];
+        for (int q = 0; q < 4; q++) {
+            q2_0[q] = v_mul(t1[q][0], t1[q][0]);
+            for (int j = 1; j < 4; j++) q2_0[q] = v_fma(t1[q][j], t1[q][j], q2_0[q]);
+            q2_1[q] = v_mul(t0[q][0], t1[q][0]);
+            for (int j = 1; j < 4; j++) q2_1[q] = v_fma(t0[q][j], t1[q][j], q2_1[q]);
+        }
+        const float4 s2_0 = v_rsqrt4(v_sums(q2_0[0], q2_0[1], q2_0[2], q2_0[3]) * 0.0625f + RMS_EPS);
+        float s2_0_of[4];
+        v_store4(s2_0_of, s2_0);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * (v_sums(q2_1[0], q2_1[1], q2_1[2], q2_1[3]) * 0.0625f);
+        float s2_1_of[4];
+        v_store4(s2_1_of, s2_1);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(s2_1_of[q]), v_mul(t0[q][j], v_set1(s2_0_of[q])));
+        }
         vf t3[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p3 + (r + q) * 16; for (int j = 0; j < 4; j++) t3[q][j] = v_load(x + j * 4); }
+        for (int q = 0; q < 4; q++) {
+            const float *p3 = d_x_in + (r + q) * 16;
+            for (int j = 0; j < 4; j++) t3[q][j] = v_load(p3 + j * 4);
+        }
         vf t4[4][4];
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
-        for (int q = 0; q < 4; q++) { float *x = p5 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[q][j]); }
-        for (int q = 0; q < 4; q++) { float *x = p6 + (int64_t)i6[r + q] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t4[q][j])); }
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p5 = d_r_out + (r + q) * 16;
+            for (int j = 0; j < 4; j++) v_store(p5 + j * 4, t4[q][j]);
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p6 = collect_sum + (int64_t)pair_of[r + q] * 16;
+            for (int j = 0; j < 4; j++) v_store(p6 + j * 4, v_add(v_load(p6 + j * 4), t4[q][j]));
+        }
     }
     for (; r < hi; r++) {
         vf t0[4];
-        { const float *x = p0 + (r) * 16; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 4); }
+        const float *p0 = d_rms_in + r * 16;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 4);
         vf t1[4];
-        { const float *x = p1 + (r) * 16; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[4], q2, u2;
-        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
-        for (int j = 1; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.0625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.0625f);
-        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
+        const float *p1 = r_in + r * 16;
+        for (int j = 0; j < 4; j++) t1[j] = v_load(p1 + j * 4);
+        vf t2[4];
+        vf q2_0, q2_1;
+        q2_0 = v_mul(t1[0], t1[0]);
+        for (int j = 1; j < 4; j++) q2_0 = v_fma(t1[j], t1[j], q2_0);
+        q2_1 = v_mul(t0[0], t1[0]);
+        for (int j = 1; j < 4; j++) q2_1 = v_fma(t0[j], t1[j], q2_1);
+        const float4 s2_0 = v_rsqrt4((float4){ v_sum(q2_0) } * 0.0625f + RMS_EPS);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * ((float4){ v_sum(q2_1) } * 0.0625f);
+        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(s2_1[0]), v_mul(t0[j], v_set1(s2_0[0])));
         vf t3[4];
-        { const float *x = p3 + (r) * 16; for (int j = 0; j < 4; j++) t3[j] = v_load(x + j * 4); }
+        const float *p3 = d_x_in + r * 16;
+        for (int j = 0; j < 4; j++) t3[j] = v_load(p3 + j * 4);
         vf t4[4];
         for (int j = 0; j < 4; j++) t4[j] = v_add(t3[j], t2[j]);
-        { float *x = p5 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[j]); }
-        { float *x = p6 + (int64_t)i6[r] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t4[j])); }
+        float *p5 = d_r_out + r * 16;
+        for (int j = 0; j < 4; j++) v_store(p5 + j * 4, t4[j]);
+        float *p6 = collect_sum + (int64_t)pair_of[r] * 16;
+        for (int j = 0; j < 4; j++) v_store(p6 + j * 4, v_add(v_load(p6 + j * 4), t4[j]));
     }
 }
 
 /* ==== 19 product_16x16 ============================================================================================= */
 
-/* C = A B on every row: [rows][16] x [16][16]. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. */
+/* C = A B on every row: [rows][16] x [16][16]. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. 128 bytes a
+   row and 1,024 more. Used by: d_a. */
 KERNEL void product_16x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(64);
@@ -8731,7 +8861,8 @@ KERNEL void product_16x16(const float *restrict a, const float *restrict b, floa
 
 /* ==== 20 outer_16x16_update ======================================================================================== */
 
-/* G = A^T B over all rows: [16][rows] x [rows][16]. Tile 8 rows x 2 vectors, unrolled 4. 512 FLOPs a row. */
+/* G = A^T B over all rows: [16][rows] x [rows][16]. Tile 8 rows x 2 vectors, unrolled 4. 512 FLOPs a row. 128 bytes
+   a row and 7,168 more. Used by: gradient of wo. */
 static inline void outer_16x16_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t across_a = v_opaque(64), across_b = v_opaque(64);
@@ -8920,7 +9051,7 @@ KERNEL void outer_16x16_update(const float *restrict a, const float *restrict b,
 
 /* ==== 21 clear_48 ================================================================================================== */
 
-/* Zeros: [rows][48]. */
+/* Zeros: [rows][48]. 192 bytes a row. Used by: d_qkv. */
 KERNEL void clear_48(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -8929,7 +9060,8 @@ KERNEL void clear_48(float *p, int64_t lo, int64_t hi)
 
 /* ==== 22 attention_grad_4x4 ======================================================================================== */
 
-/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 4. 128 FLOPs a key. */
+/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 4. 128 FLOPs a key. 648 bytes a row
+   and 16 a key. Used by: d_qkv. */
 /* dout [rows][16] and probs -> dqkv [kv rows][q, k, v of 16] +=. */
 static inline void attention_grad_4x4_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
 {
@@ -9067,7 +9199,8 @@ KERNEL void attention_grad_4x4(const float *restrict qkv, const int32_t *restric
 
 /* ==== 23 product_48x16 ============================================================================================= */
 
-/* C = A B on every row: [rows][48] x [48][16]. Tile 4 rows x 4 vectors, unrolled 32. 1536 FLOPs a row. */
+/* C = A B on every row: [rows][48] x [48][16]. Tile 4 rows x 4 vectors, unrolled 32. 1536 FLOPs a row. 256 bytes a
+   row and 3,072 more. Used by: d_rms. */
 KERNEL void product_48x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     const int64_t stride = v_opaque(64);
@@ -10087,7 +10220,8 @@ KERNEL void product_48x16(const float *restrict a, const float *restrict b, floa
 
 /* ==== 24 outer_16x48_update ======================================================================================== */
 
-/* G = A^T B over all rows: [16][rows] x [rows][48]. Tile 8 rows x 3 vectors, unrolled 4. 1536 FLOPs a row. */
+/* G = A^T B over all rows: [16][rows] x [rows][48]. Tile 8 rows x 3 vectors, unrolled 4. 1536 FLOPs a row. 256 bytes
+   a row and 21,504 more. Used by: gradient of wqkv. */
 static inline void outer_16x48_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t across_a = v_opaque(64), across_b = v_opaque(192);
@@ -10286,80 +10420,206 @@ KERNEL void outer_16x48_update(const float *restrict a, const float *restrict b,
 
 /* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
-/* Each row by itself, [rows][16]: rms_grad, add, rms_grad, accumulate, accumulate. 240 FLOPs a row. */
-KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8)
+/* Each row by itself, [rows][16]: rms_grad, add, rms_grad, accumulate, accumulate. 208 FLOPs a row. 520 bytes a row.
+   Used by: rms_grad, d_e, d_add, lookup_grad. */
+KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_rms_in, const float *e_in, const float *collect_in, const float *add_in, float *d_pos_emb_sum, const int32_t *pair_position, float *d_tok_emb_sum, const int32_t *pair_token)
 {
     int64_t r = lo;
     for (; r + 4 <= hi; r += 4) {
         vf t0[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 16; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 4); }
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = d_rms_in + (r + q) * 16;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 4);
+        }
         vf t1[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p1 + (r + q) * 16; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[4][4], q2[4], u2[4];
-        for (int q = 0; q < 4; q++) { q2[q] = v_mul(t1[q][0], t1[q][0]); u2[q] = v_mul(t0[q][0], t1[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q2[q] = v_fma(t1[q][j], t1[q][j], q2[q]); u2[q] = v_fma(t0[q][j], t1[q][j], u2[q]); }
-        const float4 s2 = v_rsqrt4(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.0625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * (v_sums(u2[0], u2[1], u2[2], u2[3]) * 0.0625f);
-        float s2_of[4];
-        v_store4(s2_of, s2);
-        float c2_of[4];
-        v_store4(c2_of, c2);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(c2_of[q]), v_mul(t0[q][j], v_set1(s2_of[q])));
+        for (int q = 0; q < 4; q++) {
+            const float *p1 = e_in + (r + q) * 16;
+            for (int j = 0; j < 4; j++) t1[q][j] = v_load(p1 + j * 4);
+        }
+        vf t2[4][4];
+        vf q2_0[4], q2_1[4];
+        for (int q = 0; q < 4; q++) {
+            q2_0[q] = v_mul(t1[q][0], t1[q][0]);
+            for (int j = 1; j < 4; j++) q2_0[q] = v_fma(t1[q][j], t1[q][j], q2_0[q]);
+            q2_1[q] = v_mul(t0[q][0], t1[q][0]);
+            for (int j = 1; j < 4; j++) q2_1[q] = v_fma(t0[q][j], t1[q][j], q2_1[q]);
+        }
+        const float4 s2_0 = v_rsqrt4(v_sums(q2_0[0], q2_0[1], q2_0[2], q2_0[3]) * 0.0625f + RMS_EPS);
+        float s2_0_of[4];
+        v_store4(s2_0_of, s2_0);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * (v_sums(q2_1[0], q2_1[1], q2_1[2], q2_1[3]) * 0.0625f);
+        float s2_1_of[4];
+        v_store4(s2_1_of, s2_1);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(s2_1_of[q]), v_mul(t0[q][j], v_set1(s2_0_of[q])));
+        }
         vf t3[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p3 + (r + q) * 16; for (int j = 0; j < 4; j++) t3[q][j] = v_load(x + j * 4); }
+        for (int q = 0; q < 4; q++) {
+            const float *p3 = collect_in + (r + q) * 16;
+            for (int j = 0; j < 4; j++) t3[q][j] = v_load(p3 + j * 4);
+        }
         vf t4[4][4];
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
+        }
         vf t5[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p5 + (r + q) * 16; for (int j = 0; j < 4; j++) t5[q][j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t6[4][4], q6[4], u6[4];
-        for (int q = 0; q < 4; q++) { q6[q] = v_mul(t5[q][0], t5[q][0]); u6[q] = v_mul(t4[q][0], t5[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q6[q] = v_fma(t5[q][j], t5[q][j], q6[q]); u6[q] = v_fma(t4[q][j], t5[q][j], u6[q]); }
-        const float4 s6 = v_rsqrt4(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.0625f + RMS_EPS);
-        const float4 c6 = s6 * s6 * s6 * (v_sums(u6[0], u6[1], u6[2], u6[3]) * 0.0625f);
-        float s6_of[4];
-        v_store4(s6_of, s6);
-        float c6_of[4];
-        v_store4(c6_of, c6);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t6[q][j] = v_fnma(t5[q][j], v_set1(c6_of[q]), v_mul(t4[q][j], v_set1(s6_of[q])));
-        for (int q = 0; q < 4; q++) { float *x = p7 + (int64_t)i7[r + q] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[q][j])); }
-        for (int q = 0; q < 4; q++) { float *x = p8 + (int64_t)i8[r + q] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[q][j])); }
+        for (int q = 0; q < 4; q++) {
+            const float *p5 = add_in + (r + q) * 16;
+            for (int j = 0; j < 4; j++) t5[q][j] = v_load(p5 + j * 4);
+        }
+        vf t6[4][4];
+        vf q6_0[4], q6_1[4];
+        for (int q = 0; q < 4; q++) {
+            q6_0[q] = v_mul(t5[q][0], t5[q][0]);
+            for (int j = 1; j < 4; j++) q6_0[q] = v_fma(t5[q][j], t5[q][j], q6_0[q]);
+            q6_1[q] = v_mul(t4[q][0], t5[q][0]);
+            for (int j = 1; j < 4; j++) q6_1[q] = v_fma(t4[q][j], t5[q][j], q6_1[q]);
+        }
+        const float4 s6_0 = v_rsqrt4(v_sums(q6_0[0], q6_0[1], q6_0[2], q6_0[3]) * 0.0625f + RMS_EPS);
+        float s6_0_of[4];
+        v_store4(s6_0_of, s6_0);
+        const float4 s6_1 = s6_0 * s6_0 * s6_0 * (v_sums(q6_1[0], q6_1[1], q6_1[2], q6_1[3]) * 0.0625f);
+        float s6_1_of[4];
+        v_store4(s6_1_of, s6_1);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t6[q][j] = v_fnma(t5[q][j], v_set1(s6_1_of[q]), v_mul(t4[q][j], v_set1(s6_0_of[q])));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p7 = d_pos_emb_sum + (int64_t)pair_position[r + q] * 16;
+            for (int j = 0; j < 4; j++) v_store(p7 + j * 4, v_add(v_load(p7 + j * 4), t6[q][j]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p8 = d_tok_emb_sum + (int64_t)pair_token[r + q] * 16;
+            for (int j = 0; j < 4; j++) v_store(p8 + j * 4, v_add(v_load(p8 + j * 4), t6[q][j]));
+        }
     }
     for (; r < hi; r++) {
         vf t0[4];
-        { const float *x = p0 + (r) * 16; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 4); }
+        const float *p0 = d_rms_in + r * 16;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 4);
         vf t1[4];
-        { const float *x = p1 + (r) * 16; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[4], q2, u2;
-        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
-        for (int j = 1; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.0625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.0625f);
-        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
+        const float *p1 = e_in + r * 16;
+        for (int j = 0; j < 4; j++) t1[j] = v_load(p1 + j * 4);
+        vf t2[4];
+        vf q2_0, q2_1;
+        q2_0 = v_mul(t1[0], t1[0]);
+        for (int j = 1; j < 4; j++) q2_0 = v_fma(t1[j], t1[j], q2_0);
+        q2_1 = v_mul(t0[0], t1[0]);
+        for (int j = 1; j < 4; j++) q2_1 = v_fma(t0[j], t1[j], q2_1);
+        const float4 s2_0 = v_rsqrt4((float4){ v_sum(q2_0) } * 0.0625f + RMS_EPS);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * ((float4){ v_sum(q2_1) } * 0.0625f);
+        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(s2_1[0]), v_mul(t0[j], v_set1(s2_0[0])));
         vf t3[4];
-        { const float *x = p3 + (r) * 16; for (int j = 0; j < 4; j++) t3[j] = v_load(x + j * 4); }
+        const float *p3 = collect_in + r * 16;
+        for (int j = 0; j < 4; j++) t3[j] = v_load(p3 + j * 4);
         vf t4[4];
         for (int j = 0; j < 4; j++) t4[j] = v_add(t3[j], t2[j]);
         vf t5[4];
-        { const float *x = p5 + (r) * 16; for (int j = 0; j < 4; j++) t5[j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t6[4], q6, u6;
-        { q6 = v_mul(t5[0], t5[0]); u6 = v_mul(t4[0], t5[0]); }
-        for (int j = 1; j < 4; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
-        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.0625f + RMS_EPS);
-        const float4 c6 = s6 * s6 * s6 * ((float4){ v_sum(u6) } * 0.0625f);
-        for (int j = 0; j < 4; j++) t6[j] = v_fnma(t5[j], v_set1(c6[0]), v_mul(t4[j], v_set1(s6[0])));
-        { float *x = p7 + (int64_t)i7[r] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
-        { float *x = p8 + (int64_t)i8[r] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
+        const float *p5 = add_in + r * 16;
+        for (int j = 0; j < 4; j++) t5[j] = v_load(p5 + j * 4);
+        vf t6[4];
+        vf q6_0, q6_1;
+        q6_0 = v_mul(t5[0], t5[0]);
+        for (int j = 1; j < 4; j++) q6_0 = v_fma(t5[j], t5[j], q6_0);
+        q6_1 = v_mul(t4[0], t5[0]);
+        for (int j = 1; j < 4; j++) q6_1 = v_fma(t4[j], t5[j], q6_1);
+        const float4 s6_0 = v_rsqrt4((float4){ v_sum(q6_0) } * 0.0625f + RMS_EPS);
+        const float4 s6_1 = s6_0 * s6_0 * s6_0 * ((float4){ v_sum(q6_1) } * 0.0625f);
+        for (int j = 0; j < 4; j++) t6[j] = v_fnma(t5[j], v_set1(s6_1[0]), v_mul(t4[j], v_set1(s6_0[0])));
+        float *p7 = d_pos_emb_sum + (int64_t)pair_position[r] * 16;
+        for (int j = 0; j < 4; j++) v_store(p7 + j * 4, v_add(v_load(p7 + j * 4), t6[j]));
+        float *p8 = d_tok_emb_sum + (int64_t)pair_token[r] * 16;
+        for (int j = 0; j < 4; j++) v_store(p8 + j * 4, v_add(v_load(p8 + j * 4), t6[j]));
     }
 }
 
-/* ==== 26 batch ===================================================================================================== */
+/* ==== 26 rows_lookup_to_rms_2 ====================================================================================== */
+
+/* Each row by itself, [rows][16]: add, rms, store, rms, store. 112 FLOPs a row. 264 bytes a row. Used by: lookup,
+   add, e, rms. */
+KERNEL void rows_lookup_to_rms_2(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token, const float *pos_emb_in, const int32_t *pair_position, float *e_out, float *rms_out)
+{
+    int64_t r = lo;
+    for (; r + 4 <= hi; r += 4) {
+        vf t0[4][4];
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = tok_emb_in + (int64_t)pair_token[r + q] * 16;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 4);
+        }
+        vf t1[4][4];
+        for (int q = 0; q < 4; q++) {
+            const float *p1 = pos_emb_in + (int64_t)pair_position[r + q] * 16;
+            for (int j = 0; j < 4; j++) t1[q][j] = v_load(p1 + j * 4);
+        }
+        vf t2[4][4];
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t2[q][j] = v_add(t0[q][j], t1[q][j]);
+        }
+        vf t3[4][4];
+        vf q3_0[4];
+        for (int q = 0; q < 4; q++) {
+            q3_0[q] = v_mul(t2[q][0], t2[q][0]);
+            for (int j = 1; j < 4; j++) q3_0[q] = v_fma(t2[q][j], t2[q][j], q3_0[q]);
+        }
+        const float4 s3_0 = v_rsqrt4(v_sums(q3_0[0], q3_0[1], q3_0[2], q3_0[3]) * 0.0625f + RMS_EPS);
+        float s3_0_of[4];
+        v_store4(s3_0_of, s3_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t3[q][j] = v_mul(t2[q][j], v_set1(s3_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p4 = e_out + (r + q) * 16;
+            for (int j = 0; j < 4; j++) v_store(p4 + j * 4, t3[q][j]);
+        }
+        vf t5[4][4];
+        vf q5_0[4];
+        for (int q = 0; q < 4; q++) {
+            q5_0[q] = v_mul(t3[q][0], t3[q][0]);
+            for (int j = 1; j < 4; j++) q5_0[q] = v_fma(t3[q][j], t3[q][j], q5_0[q]);
+        }
+        const float4 s5_0 = v_rsqrt4(v_sums(q5_0[0], q5_0[1], q5_0[2], q5_0[3]) * 0.0625f + RMS_EPS);
+        float s5_0_of[4];
+        v_store4(s5_0_of, s5_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t5[q][j] = v_mul(t3[q][j], v_set1(s5_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p6 = rms_out + (r + q) * 16;
+            for (int j = 0; j < 4; j++) v_store(p6 + j * 4, t5[q][j]);
+        }
+    }
+    for (; r < hi; r++) {
+        vf t0[4];
+        const float *p0 = tok_emb_in + (int64_t)pair_token[r] * 16;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 4);
+        vf t1[4];
+        const float *p1 = pos_emb_in + (int64_t)pair_position[r] * 16;
+        for (int j = 0; j < 4; j++) t1[j] = v_load(p1 + j * 4);
+        vf t2[4];
+        for (int j = 0; j < 4; j++) t2[j] = v_add(t0[j], t1[j]);
+        vf t3[4];
+        vf q3_0;
+        q3_0 = v_mul(t2[0], t2[0]);
+        for (int j = 1; j < 4; j++) q3_0 = v_fma(t2[j], t2[j], q3_0);
+        const float4 s3_0 = v_rsqrt4((float4){ v_sum(q3_0) } * 0.0625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t3[j] = v_mul(t2[j], v_set1(s3_0[0]));
+        float *p4 = e_out + r * 16;
+        for (int j = 0; j < 4; j++) v_store(p4 + j * 4, t3[j]);
+        vf t5[4];
+        vf q5_0;
+        q5_0 = v_mul(t3[0], t3[0]);
+        for (int j = 1; j < 4; j++) q5_0 = v_fma(t3[j], t3[j], q5_0);
+        const float4 s5_0 = v_rsqrt4((float4){ v_sum(q5_0) } * 0.0625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t5[j] = v_mul(t3[j], v_set1(s5_0[0]));
+        float *p6 = rms_out + r * 16;
+        for (int j = 0; j < 4; j++) v_store(p6 + j * 4, t5[j]);
+    }
+}
+
+/* ==== 27 train ===================================================================================================== */
 
 /* The lists of the rows that row r with pair row p attends to: its parent's, and itself, repeated up to a multiple of four. */
-static inline void inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
+static inline void train_inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
 {
     static const four parents[4] = { { 0 }, { -1 }, { -1, -1 }, { -1, -1, -1 } };
     const int64_t whole = depth & ~(int64_t)3;
@@ -10431,7 +10691,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
     int32_t *count = index_of(s, s->at_count);
-    int64_t *said = longs_of(s, s->at_said);
+    int64_t *target_at = longs_of(s, s->at_target_at);
     const int32_t forget = !s->sharing;
     int32_t rows = 0, pairs = 0, positions = 0;
     share_documents(s, n, threads);
@@ -10466,8 +10726,8 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
                 depth[r] = t;
                 parent[r] = last[b];
                 count[r] = 1 + (new_row ? 0 : count[r]);
-                inherit(s, r, p, last[b], t);
-                said[positions++] = (int64_t)r * 28 + (here >> 16 & 0xFFFF);
+                train_inherit(s, r, p, last[b], t);
+                target_at[positions++] = (int64_t)r * 28 + (here >> 16 & 0xFFFF);
                 /* documents that go on move up */
                 last[kept] = r;
                 at[kept] = at[b] + 1;
@@ -10493,46 +10753,44 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
 static void next_batch(eegen *s)
 {
     int32_t *chosen = index_of(s, s->at_chosen);
-    const int32_t *ahead = index_of(s, s->at_ahead);
-    const int known = s->ahead[0] == s->rng;
+    const int32_t *next_chosen = index_of(s, s->at_next_chosen);
+    const int known = s->prefetched[0] == s->rng;
     for (int64_t b = 0; b < s->batch; b++) {
         if (!s->random) {
             chosen[b] = (int32_t)s->cursor;
             s->cursor = s->cursor + 1 == s->documents ? 0 : s->cursor + 1;
         }
-        else chosen[b] = known ? ahead[b] : (int32_t)(next_random(&s->rng) % (uint64_t)s->documents);
+        else chosen[b] = known ? next_chosen[b] : (int32_t)(next_random(&s->rng) % (uint64_t)s->documents);
     }
-    if (s->random && known) s->rng = s->ahead[1];
+    if (s->random && known) s->rng = s->prefetched[1];
     find_rows(s, s->batch, s->threads);
 }
 
 /* Brings what the next random batch will read towards the core while this step computes, one thing a call: where its
    documents start, their positions, and the marks of their prefixes. The random stream is looked ahead in, not moved. */
-static void look_ahead(eegen *s, int what)
+static void prefetch_batch(eegen *s, int what)
 {
     const int64_t *starts = longs_of(s, s->at_starts);
     const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place), *seen = (const uint64_t *)longs_of(s, s->at_seen);
-    int32_t *ahead = index_of(s, s->at_ahead);
+    int32_t *next_chosen = index_of(s, s->at_next_chosen);
     if (!s->random) return;
     if (what == 0) {
-        s->ahead[0] = s->ahead[1] = s->rng;
+        s->prefetched[0] = s->prefetched[1] = s->rng;
         for (int64_t b = 0; b < s->batch; b++) {
-            ahead[b] = (int32_t)(next_random(&s->ahead[1]) % (uint64_t)s->documents);
-            __builtin_prefetch(starts + ahead[b]);
+            next_chosen[b] = (int32_t)(next_random(&s->prefetched[1]) % (uint64_t)s->documents);
+            __builtin_prefetch(starts + next_chosen[b]);
         }
     } else
         for (int64_t b = 0; b < s->batch; b++) {
-            const int64_t start = starts[ahead[b]];
+            const int64_t start = starts[next_chosen[b]];
             if (what == 1) __builtin_prefetch(place + start);
             else
-                for (int64_t i = start; i < starts[ahead[b] + 1]; i++) __builtin_prefetch(seen + (place[i] >> 32));
+                for (int64_t i = start; i < starts[next_chosen[b] + 1]; i++) __builtin_prefetch(seen + (place[i] >> 32));
         }
 }
 
-/* ==== 27 step ====================================================================================================== */
-
-/* Logits of the thread's rows given, from the documents' tokens up. */
-static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span levels)
+/* Logits of the thread's rows, from the tokens up. */
+static void train_forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span levels)
 {
     (void)thread; (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
@@ -10561,22 +10819,22 @@ static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span 
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
-static double batch_loss(eegen *s, int64_t thread, int64_t threads)
+static double train_loss(eegen *s, int64_t thread, int64_t threads)
 {
-    const span my_rows = own(s, s->at_first_row, thread);
+    const span my_rows = own(s, s->at_first_row, thread), my_positions = own(s, s->at_first_position, thread);
     double total = 0.0;
-    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
-    if (threads > 1) wait_for_all(s);
+    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, my_positions);
+if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
 }
 
-/* The gradient of every parameter; with `how`, those that one product makes are used up at once to update the weights. */
-static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
+/* The gradient of every parameter; with `how`, those that one product makes update the weights at once. */
+static void train_backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
 {
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = levels_of(s, thread);
     const span my_pairs = own(s, s->at_first_pair, thread), my_rows = own(s, s->at_first_row, thread);
-    (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
+    (void)pairs; (void)rows; (void)my_pairs; (void)my_rows; (void)levels; (void)how; (void)threads;
     int64_t phases = rows.hi > 160 * (threads - 1) ? threads : 1;
     for (int64_t t = 0; t < threads; t++)
         if (own(s, s->at_first_row, t).lo == own(s, s->at_first_row, t).hi) phases = 1;
@@ -10668,36 +10926,13 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
             thread ? sums + 256 : gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
-/* Rows [lo, hi) of a matrix into its other copy, four at a time, a line of each: few rows of the copy are open at once. */
-static void turn(const float *w, float *packed, int64_t cols, int64_t ld, int64_t packed_ld, int64_t lo, int64_t hi)
-{
-    for (int64_t left = 0; left < cols; left += 16)
-        for (int64_t r = lo; r < hi; r += 4)
-            for (int64_t c = left; c < left + 16 && c < cols; c += 4) {
-                const float *x = w + r * ld + c;
-                v_store_transposed(packed + c * packed_ld + r, packed_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
-            }
-}
-
-/* The other copy of every matrix that has one, as a host may have changed the weights. */
-static void write_packed(eegen *s, int64_t thread, int64_t threads)
-{
-    const float *w = weights_of(s);
-    float *packed = packed_of(s);
-    turn(w + W_layers_0_wqkv, packed + P_layers_0_wqkv, 48, 48, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_wo, packed + P_layers_0_wo, 16, 16, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_w1, packed + P_layers_0_w1, 64, 64, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_w2, packed + P_layers_0_w2, 64, 64, 16, PART(0, 16, 4));
-    turn(w + W_lm_head, packed + P_lm_head, 28, 28, 16, PART(0, 16, 4));
-}
-
 /* What the other threads have added up, to the gradients; their sums are cleared for the next step. */
 static void add_sums(eegen *s, int64_t thread, int64_t threads)
 {
     float *g = gradients_of(s);
     const struct { float *to; int64_t from, part[2]; } ranges[] = {
-        { g + W_tok_emb, 256, { PART(0, 432, 16) } },
-        { g + W_pos_emb, 0, { PART(0, 256, 16) } },
+        { g + W_tok_emb, 256, { PART_LO(0, 432, 16), PART_HI(0, 432, 16) } },
+        { g + W_pos_emb, 0, { PART_LO(0, 256, 16), PART_HI(0, 256, 16) } },
     };
     for (uint64_t k = 0; k < sizeof ranges / sizeof *ranges; k++)
         for (int64_t t = 1; t < threads; t++) {
@@ -10713,7 +10948,7 @@ static void add_sums(eegen *s, int64_t thread, int64_t threads)
 static float clipping(eegen *s, int64_t thread, int64_t threads)
 {
     const float *g = gradients_of(s);
-    const int64_t mine[] = { PART(0, WEIGHTS, 16) };
+    const int64_t mine[] = { PART_LO(0, WEIGHTS, 16), PART_HI(0, WEIGHTS, 16) };
     double squares = 0.0;
     for (int64_t lo = mine[0], hi; lo < mine[1]; lo = hi) {
         vf sum = v_zero();
@@ -10740,49 +10975,44 @@ static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (
             v4_update(&now, v4_mul(v4_set1(scale), v4_load(g + i)), w + i, m + i, v + i);
 }
 
-/* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where
-   gradients are clipped, none has been. */
-static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
+/* The update of the parameters whose gradient is in memory: with `all` of every one, else of those that the backward pass has
+   not updated. Where gradients are clipped, all are in memory. */
+static void update(eegen *s, int64_t thread, int64_t threads, const rates *h, int all)
 {
-    const int64_t loose[][2] = { { PART(0, 688, 16) } }, all[][2] = { { PART(0, 4208, 16) } };
-    const int clips = s->clip > 0.0;
-    const float scale = clips ? clipping(s, thread, threads) : 1.0f;
-    update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
-    if (clips) {
+    const int64_t unfused[][2] = {
+        { PART_LO(0, 688, 16), PART_HI(0, 688, 16) },
+    };
+    const int64_t every[][2] = {
+        { PART_LO(0, 4208, 16), PART_HI(0, 4208, 16) },
+    };
+const float scale = s->clip > 0.0 ? clipping(s, thread, threads) : 1.0f;
+    if (all) update_ranges(s, h, scale, every, 1);
+    else update_ranges(s, h, scale, unfused, 1);
+    if (all) {
         if (threads > 1) wait_for_all(s);
         write_packed(s, thread, threads);
         return;
     }
 }
 
-/* ==== 28 interface ================================================================================================= */
-
-#define EXPORT __attribute__((visibility("default")))
-static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
-static int64_t keys_for(int64_t longest) { return ((longest + 3) & ~(int64_t)3) + 4; }
-
-/* Lays out the arena for the sizes in its header, which the caller has filled in, and says how many bytes it needs. */
-EXPORT int64_t eegen_arena(void *arena)
+/* Lays out the arena for the sizes in its header, which the caller has filled in. Returns how many bytes it needs. */
+EXPORT int64_t eegen_train_arena(void *arena)
 {
     eegen *s = arena;
     const int64_t documents = s->documents, positions = s->positions, nodes = s->nodes, batch = s->batch, chunk = s->chunk;
-    const int64_t most = batch * s->longest, rows = (most > BLOCK ? most : BLOCK) + 16;
-    const int64_t keys = keys_for(s->longest), threads = s->threads;
-    const int64_t least = (BLOCK + 16) * keys_for(BLOCK), entries = rows * keys > least ? rows * keys : least;
-    const int64_t by_rows = (rows - 16) / BLOCK, by_entries = (entries / keys_for(BLOCK) - 16) / BLOCK;
-    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + PACKED);
-    (void)threads;
-    s->rows_most = rows;
+    const int64_t rows = batch * s->longest + 16, targets = rows, keys = keys_for(s->longest), entries = rows * keys;
+    const int64_t threads = s->threads;
+    int64_t at = HEADER_BYTES + 16 * (int64_t)WEIGHTS + 4 * (int64_t)PACKED;
+    (void)threads; (void)targets; (void)entries;
+    s->row_capacity = rows;
     s->keys = keys;
-    s->samples = by_rows < by_entries ? by_rows : by_entries;
-    if (s->samples > batch) s->samples = batch;
     s->at_starts = at = whole_lines(at);
     at += 8 * (documents + 1);
     s->at_place = at = whole_lines(at);
     at += 8 * (positions);
     s->at_chosen = at = whole_lines(at);
     at += 4 * (batch);
-    s->at_ahead = at = whole_lines(at);
+    s->at_next_chosen = at = whole_lines(at);
     at += 4 * (batch);
     s->at_at = at = whole_lines(at);
     at += 4 * (batch);
@@ -10818,10 +11048,8 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (rows);
     s->at_count = at = whole_lines(at);
     at += 4 * (rows);
-    s->at_said = at = whole_lines(at);
-    at += 8 * (rows);
-    s->at_sample_of = at = whole_lines(at);
-    at += 4 * (rows);
+    s->at_target_at = at = whole_lines(at);
+    at += 8 * (targets);
     s->at_ancestors_prefix = at = whole_lines(at);
     at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
@@ -10836,12 +11064,6 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (chunk);
     s->at_losses = at = whole_lines(at);
     at += 4 * (chunk);
-    s->at_stream = at = whole_lines(at);
-    at += 8 * (batch);
-    s->at_text = at = whole_lines(at);
-    at += 4 * (batch * (BLOCK + 1));
-    s->at_length = at = whole_lines(at);
-    at += 4 * (batch);
     s->at_slot[0] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 16;
     s->at_slot[1] = at = (at + 4095) & ~(int64_t)4095;
@@ -10912,8 +11134,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     eegen *s = arena;
     const int64_t threads = s->threads;
     const float *lr = floats_of(s, s->at_lr);
-    /* The moments of a weight that gets no gradient shrink for ever, and arithmetic on subnormal numbers is very slow. */
-    const uint64_t numbers = flush_subnormals();
+    const uint64_t before = flush_subnormals();
     int64_t i = 0;
     write_packed(s, thread, threads);
     for (; i < count; i++) {
@@ -10921,23 +11142,23 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         if (thread == 0) next_batch(s);
         if (threads > 1) wait_for_all(s);
         const uint64_t t1 = ticks();
-        if (thread == 0) look_ahead(s, 0);
-        forward(s, thread, own(s, s->at_first_pair, thread), own(s, s->at_first_row, thread), levels_of(s, thread));
-        const float loss = (float)batch_loss(s, thread, threads);
+        if (thread == 0) prefetch_batch(s, 0);
+        train_forward(s, thread, own(s, s->at_first_pair, thread), own(s, s->at_first_row, thread), levels_of(s, thread));
+        const float loss = (float)train_loss(s, thread, threads);
         if (thread == 0) floats_of(s, s->at_losses)[i] = loss;
         if (!(loss < 1e30f)) break;
         const rates h = rates_of(s, lr[i]);
         const uint64_t t2 = ticks();
-        if (thread == 0) look_ahead(s, 1);
-        backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
+        if (thread == 0) prefetch_batch(s, 1);
+        train_backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
         if (threads > 1) {
             wait_for_all(s);
             add_sums(s, thread, threads);
             wait_for_all(s);
         }
-        if (thread == 0) look_ahead(s, 2);
+        if (thread == 0) prefetch_batch(s, 2);
         const uint64_t t3 = ticks();
-        update(s, thread, threads, &h);
+        update(s, thread, threads, &h, s->clip > 0.0);
         if (threads > 1) wait_for_all(s);
         if (thread == 0) {
             s->step++;
@@ -10947,7 +11168,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
             s->ticks[3] += ticks() - t3;
         }
     }
-    restore_subnormals(numbers);
+    restore_subnormals(before);
     return i;
 }
 
@@ -10957,15 +11178,164 @@ EXPORT double eegen_loss(void *arena, int64_t n)
     eegen *s = arena;
     write_packed(s, 0, 1);
     find_rows(s, n, 1);
-    forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
-    return batch_loss(s, 0, 1) * (double)s->count;
+    train_forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
+    return train_loss(s, 0, 1) * (double)s->count;
 }
 
 /* The same, and the gradient of their mean loss. */
 EXPORT double eegen_gradient(void *arena, int64_t n)
 {
     const double loss = eegen_loss(arena, n);
-    backward(arena, 0, 1, 0);
+    train_backward(arena, 0, 1, 0);
+    return loss;
+}
+
+/* One step of the optimizer with the gradients in memory, at the first of the learning rates in `lr`. */
+EXPORT void eegen_update(void *arena)
+{
+    eegen *s = arena;
+    const rates h = rates_of(s, floats_of(s, s->at_lr)[0]);
+    const uint64_t before = flush_subnormals();
+    update(s, 0, 1, &h, 1);
+    restore_subnormals(before);
+    s->step++;
+}
+
+/* ==== 28 infer ===================================================================================================== */
+
+/* The lists of the rows that row r with pair row p attends to: its parent's, and itself, repeated up to a multiple of four. */
+static inline void infer_inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
+{
+    static const four parents[4] = { { 0 }, { -1 }, { -1, -1 }, { -1, -1, -1 } };
+    const int64_t whole = depth & ~(int64_t)3;
+    {
+        int32_t *own = index_of(s, s->at_ancestors_pair) + r * s->keys;
+        const int32_t *from = index_of(s, s->at_ancestors_pair) + (depth ? parent : r) * s->keys;
+#pragma GCC unroll 1
+        for (int64_t i = 0; i < whole; i += 4) *(four *)(own + i) = *(const four *)(from + i);
+        *(four *)(own + whole) = (*(const four *)(from + whole) & parents[depth & 3]) | (p & ~parents[depth & 3]);
+    }
+    (void)p;
+}
+
+/* Logits of rows, from their tokens up. What earlier calls left of their ancestors is the cache. */
+static void infer_forward(eegen *s, span my_pairs, span my_rows, span levels)
+{
+    const int64_t thread = 0;
+    (void)thread; (void)my_pairs; (void)my_rows; (void)levels;
+    float *const e = floats_of(s, s->at_slot[0]);
+    float *const rms = floats_of(s, s->at_slot[1]);
+    float *const qkv = floats_of(s, s->at_slot[2]);
+    float *const probs_a = floats_of(s, s->at_slot[4]);
+    float *const a = floats_of(s, s->at_slot[3]);
+    float *const r = floats_of(s, s->at_slot[5]);
+    float *const rms2 = floats_of(s, s->at_slot[3]);
+    float *const h = floats_of(s, s->at_slot[6]);
+    float *const x = floats_of(s, s->at_slot[3]);
+    float *const logits = floats_of(s, s->at_slot[7]);
+    float *const weights = weights_of(s);
+    float *const packed = packed_of(s);
+    rows_lookup_to_rms_2(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
+            weights + W_pos_emb, index_of(s, s->at_pair_position), e, rms);
+    product_16x48(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
+    attention_4x4(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
+            my_rows.hi);
+    product_16x16_add(a, packed + P_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
+    rows_rms(my_rows.lo, my_rows.hi, r, rms2);
+    product_16x64_relu(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
+    product_64x16_add(h, packed + P_layers_0_w2, x, my_rows.lo, my_rows.hi, r);
+    product_16x28(x, weights + W_lm_head, logits, my_rows.lo, my_rows.hi);
+}
+
+/* Depth, ancestors and levels of rows whose parents are known and come before them. Returns the levels. */
+static span list_rows(eegen *s, int64_t lo, int64_t hi)
+{
+    const int32_t *parent = index_of(s, s->at_parent);
+    int32_t *depth = index_of(s, s->at_depth);
+    int64_t *level = longs_of(s, s->at_level);
+    for (int64_t r = lo; r < hi; r++) {
+        depth[r] = parent[r] < 0 ? 0 : depth[parent[r]] + 1;
+        if (r == lo || depth[r] != depth[r - 1]) level[depth[r]] = r;
+        infer_inherit(s, (int32_t)r, index_of(s, s->at_pair_of)[r], parent[r], depth[r]);
+    }
+    level[depth[hi - 1] + 1] = hi;
+    return (span){ depth[lo], depth[hi - 1] + 1 };
+}
+
+/* Lays out the arena for the sizes in its header, which the caller has filled in: `row_capacity` rows, `positions` positions,
+   `batch` samples, chains of at most `longest` rows. Returns how many bytes it needs. */
+EXPORT int64_t eegen_infer_arena(void *arena)
+{
+    eegen *s = arena;
+    const int64_t rows = s->row_capacity + 16, targets = s->positions, batch = s->batch, threads = 1;
+    const int64_t keys = keys_for(s->longest), entries = rows * keys;
+    int64_t at = HEADER_BYTES + 4 * (int64_t)WEIGHTS + 4 * (int64_t)PACKED;
+    (void)threads; (void)entries;
+    s->keys = keys;
+    s->at_level = at = whole_lines(at);
+    at += 8 * ((BLOCK + 1) * threads);
+    s->at_last = at = whole_lines(at);
+    at += 4 * (batch);
+    s->at_pair_token = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_pair_position = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_pair_of = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_depth = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_parent = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_count = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_target_at = at = whole_lines(at);
+    at += 8 * (targets);
+    s->at_sample_of = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_ancestors_prefix = at = whole_lines(at);
+    at += 4 * (entries);
+    s->at_ancestors_pair = at = whole_lines(at);
+    at += 4 * (entries);
+    s->at_scratch = at = whole_lines(at);
+    at += 4 * (SCRATCH * threads);
+    s->at_stream = at = whole_lines(at);
+    at += 8 * (batch);
+    s->at_text = at = whole_lines(at);
+    at += 4 * (batch * (BLOCK + 1));
+    s->at_length = at = whole_lines(at);
+    at += 4 * (batch);
+    s->at_slot[0] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 16;
+    s->at_slot[1] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 16;
+    s->at_slot[2] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 48;
+    s->at_slot[3] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 16;
+    s->at_slot[4] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * entries * 4;
+    s->at_slot[5] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 16;
+    s->at_slot[6] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[7] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 28;
+    return s->bytes = whole_lines(at) + 4096;
+}
+
+/* The loss of rows, level after level, whose tokens, parents, pair rows, counts and targets the caller has written: summed
+   over the positions. */
+EXPORT double eegen_evaluate(void *arena, int64_t rows, int64_t pairs, int64_t positions)
+{
+    eegen *s = arena;
+    write_packed(s, 0, 1);
+    s->count = positions;
+    infer_forward(s, (span){ 0, pairs }, (span){ 0, rows }, list_rows(s, 0, rows));
+    const span my_rows = { 0, rows }, my_positions = { 0, positions };
+    double loss;
+    const int64_t thread = 0;
+    loss = cross_entropy_27(s, floats_of(s, s->at_slot[7]), my_rows, my_positions);
+(void)thread;
     return loss;
 }
 
@@ -10984,19 +11354,15 @@ static int32_t draw(const eegen *s, const float *logits, uint64_t *stream)
     return VOCAB - 1;
 }
 
-/* Completes the texts of the first n samples, one level of all of them at a time: what earlier levels left in the row
-   buffers is the cache of keys and values. A sample can be longer than any document, and its lists of ancestors too. */
+/* Completes the texts of the first n samples, one level of all of them at a time. */
 EXPORT void eegen_sample(void *arena, int64_t n)
 {
     eegen *s = arena;
     int32_t *last = index_of(s, s->at_last), *sample = index_of(s, s->at_sample_of), *length = index_of(s, s->at_length);
     int32_t *text = index_of(s, s->at_text);
     uint64_t *stream = (uint64_t *)longs_of(s, s->at_stream);
-    int64_t *level = longs_of(s, s->at_level);
-    const float *logits = floats_of(s, s->at_slot[10]);
-    const int64_t keys = s->keys;
+    const float *logits = floats_of(s, s->at_slot[7]);
     int32_t rows = 0;
-    s->keys = keys_for(BLOCK);
     write_packed(s, 0, 1);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
@@ -11005,29 +11371,27 @@ EXPORT void eegen_sample(void *arena, int64_t n)
             if (length[b] >= 0) continue;
             const int32_t r = rows++;
             index_of(s, s->at_pair_token)[r] = t ? text[b * (BLOCK + 1) + t - 1] : BOUNDARY;
-            index_of(s, s->at_pair_position)[r] = index_of(s, s->at_depth)[r] = (int32_t)t;
+            index_of(s, s->at_pair_position)[r] = (int32_t)t;
             index_of(s, s->at_pair_of)[r] = r;
             index_of(s, s->at_parent)[r] = t ? last[b] : -1;
-            inherit(s, r, r, last[b], t);
             last[b] = r;
             sample[r] = b;
         }
         if (rows == lo) break;
-        level[t] = lo;
-        level[t + 1] = rows;
-        forward(s, 0, (span){ lo, rows }, (span){ lo, rows }, (span){ t, t + 1 });
+        infer_forward(s, (span){ lo, rows }, (span){ lo, rows }, list_rows(s, lo, rows));
         for (int32_t r = lo; r < rows; r++) {
-            int32_t *said = text + sample[r] * (BLOCK + 1) + t;
-            if (*said < 0) *said = draw(s, logits + (int64_t)r * 28, stream + sample[r]);
-            if (*said == BOUNDARY) length[sample[r]] = (int32_t)t;
+            int32_t *token = text + sample[r] * (BLOCK + 1) + t;
+            if (*token < 0) *token = draw(s, logits + (int64_t)r * 28, stream + sample[r]);
+            if (*token == BOUNDARY) length[sample[r]] = (int32_t)t;
         }
     }
     for (int64_t b = 0; b < n; b++)
         if (length[b] < 0) length[b] = BLOCK;
-    s->keys = keys;
 }
 
-EXPORT uint64_t eegen_ticks(void) { return ticks(); }
+/* ==== 29 machine =================================================================================================== */
+
+EXPORT int64_t eegen_ticks(void) { return (int64_t)ticks(); }
 
 /* The vector length this file is written for, and the machine's: they must be equal. */
 EXPORT int64_t eegen_vector_bits(void) { return 128; }

@@ -134,7 +134,7 @@ def next_command(compiled: Compiled, kind: str, foreign: str | None, binary: Pat
             return shlex.join([program, *more, "--steps", "1000"])
     words = shlex.split(build_command(compiled.plan.build))
     if foreign:
-        words[1:2] = ["train", "--emulate", "--steps", "20"] if target.machine == "aarch64" else ["inspect"]
+        words[1:2] = ["train", "--emulate", "--steps", "20"] if target.emulated_cpu else ["inspect"]
     else:
         words[1] = "train"
         if target == best_target():

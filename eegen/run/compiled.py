@@ -73,12 +73,15 @@ def compile_model(
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
-        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.machine == "aarch64" else {}
+        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.emulated_cpu else {}
         raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}", **hints)
     if optimizer != "adam" and config.model in FITS:
         raise EegenError(f"`optimizer` means nothing to the model '{config.model}', which is not trained")
-    if svl_bits is not None and not chosen.svl_bits:
+    if svl_bits is not None and not chosen.vector_lengths:
         raise EegenError(f"`svl_bits` means nothing to the target {chosen.name}")
+    if svl_bits is not None and svl_bits not in chosen.vector_lengths:
+        lengths = ", ".join(map(str, chosen.vector_lengths))
+        raise EegenError(f"`svl_bits` is {svl_bits}; for {chosen.name} it must be one of {lengths}")
     compiler = find_compiler(cc)
     if tiles is None:
         tiles = {} if runs_here(chosen) else measured_tiles.load(chosen, compiler)

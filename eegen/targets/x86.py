@@ -24,6 +24,7 @@ class X86(Target):
 
     triple: str | None = "x86_64-linux-gnu"
     machine: str = "x86_64"
+    systems: tuple[tuple[str, str], ...] = (("on Linux", ""), ("on a Mac", "-arch x86_64 "))
     debian_packages: tuple[str, ...] = ("gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross")
     assembly: tuple[tuple[str, str], ...] = ASSEMBLY
     transposes_in_product: bool = True
