@@ -296,8 +296,16 @@ static inline vf v_inverse(vf x)
     return v_fma(y, v_fnma(x, y, v_set1(1.0f)), y);
 }
 
-/* Which of a quad's keys count, by the number of keys modulo 4. */
-static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0};
+/* Limits of a quad's scores by the number of keys modulo 4: the smaller of score and limit is -infinity where the quad has no
+   key, whose exponential is 0. */
+#define ANY __builtin_inff()
+#define NONE -__builtin_inff()
+static const float key_limits[16] = {
+    ANY, ANY, ANY, ANY, /* a whole quad */
+    ANY, NONE, NONE, NONE,
+    ANY, ANY, NONE, NONE,
+    ANY, ANY, ANY, NONE,
+};
 
 #pragma GCC diagnostic pop
 
@@ -412,10 +420,17 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
 #define KERNEL static __attribute__((noinline))
-#define EXPORT __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are passed matters to nobody outside this file */
+#define EXPORT __attribute__((visibility("default")))
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
 /* The logarithm, for the loss and the first weights, of four numbers at once: x = m 2^e with m in [1/sqrt 2, sqrt 2), then
@@ -514,7 +529,7 @@ static rates rates_of(const eegen *s, float lr)
                     (float)(s->eps * fix) };
 }
 
-/* Adam on one vector: weights and state are updated in place; gives the new weights. */
+/* Adam on one vector: weights and state are updated in place; returns the new weights. */
 static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
     const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
@@ -619,262 +634,64 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, 
 
 /* C = A B on every row: [rows][64] x [64][192]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
    a row and 49,152 more. Used by: qkv. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x192_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x192_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = b + n;
+    float *z = c + i * 192 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x192_tile_4_step(sum[u % chains], x + u, y + u * 192, rows);
+        x += 4;
+        y += 768;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 192 + v * 16, sum[0][r][v]);
+}
+
 KERNEL void product_64x192(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     for (int64_t n = 0; n < 192; n += 64) {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-                v_store(z + 384, c2_0);
-                v_store(z + 400, c2_1);
-                v_store(z + 416, c2_2);
-                v_store(z + 432, c2_3);
-                v_store(z + 576, c3_0);
-                v_store(z + 592, c3_1);
-                v_store(z + 608, c3_2);
-                v_store(z + 624, c3_3);
-                v_store(z + 768, c4_0);
-                v_store(z + 784, c4_1);
-                v_store(z + 800, c4_2);
-                v_store(z + 816, c4_3);
-                v_store(z + 960, c5_0);
-                v_store(z + 976, c5_1);
-                v_store(z + 992, c5_2);
-                v_store(z + 1008, c5_3);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-                v_store(z + 384, c2_0);
-                v_store(z + 400, c2_1);
-                v_store(z + 416, c2_2);
-                v_store(z + 432, c2_3);
-                v_store(z + 576, c3_0);
-                v_store(z + 592, c3_1);
-                v_store(z + 608, c3_2);
-                v_store(z + 624, c3_3);
-                v_store(z + 768, c4_0);
-                v_store(z + 784, c4_1);
-                v_store(z + 800, c4_2);
-                v_store(z + 816, c4_3);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-                v_store(z + 384, c2_0);
-                v_store(z + 400, c2_1);
-                v_store(z + 416, c2_2);
-                v_store(z + 432, c2_3);
-                v_store(z + 576, c3_0);
-                v_store(z + 592, c3_1);
-                v_store(z + 608, c3_2);
-                v_store(z + 624, c3_3);
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-                v_store(z + 384, c2_0);
-                v_store(z + 400, c2_1);
-                v_store(z + 416, c2_2);
-                v_store(z + 432, c2_3);
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-            }
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x192_tile_4(a, b, c, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x192_tile_4(a, b, c, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x192_tile_4(a, b, c, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x192_tile_4(a, b, c, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x192_tile_4(a, b, c, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x192_tile_4(a, b, c, i, n, 1, 2);
         }
     }
 }
@@ -883,176 +700,189 @@ KERNEL void product_64x192(const float *restrict a, const float *restrict b, flo
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. 1,032 bytes a row and 16 a
    key. Used by: a. */
-/* qkv [kv rows][q, k, v of 64], anc [rows][anc_ld] -> out [rows][64], probs [rows][quads][4 heads][4 keys]. */
-static inline void attention_4x16_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
+/* qkv [rows of keys][q, k, v of 64] -> out [rows][64], probabilities [rows][quads][4 heads][4 keys].
+   Rows of equally many quads are done a few at a time, one step for all of them before the next: the steps of one row
+   wait for each other. Of the last quad's keys those that are missing repeat the last one. */
+/* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
+static inline void attention_4x16_scores(const float *restrict x, const float *restrict keys,
+    const int32_t *restrict key_rows, int64_t count, float *restrict scores)
 {
-    for (int64_t j = 0; j < nk; j += 4, s += 16) {
-        const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
+    for (int64_t j = 0; j < count; j += 4, scores += 16) {
+        const float *y0 = keys + (int64_t)key_rows[j] * 192;
+        const float *y1 = keys + (int64_t)key_rows[j + 1] * 192;
+        const float *y2 = keys + (int64_t)key_rows[j + 2] * 192;
+        const float *y3 = keys + (int64_t)key_rows[j + 3] * 192;
         const vf s0a = v_dots(v_load(x), v_load(y0), v_load(y1), v_load(y2), v_load(y3));
         const vf s0b = v_dots(v_load(x + 16), v_load(y0 + 16), v_load(y1 + 16), v_load(y2 + 16), v_load(y3 + 16));
         const vf s0c = v_dots(v_load(x + 32), v_load(y0 + 32), v_load(y1 + 32), v_load(y2 + 32), v_load(y3 + 32));
         const vf s0d = v_dots(v_load(x + 48), v_load(y0 + 48), v_load(y1 + 48), v_load(y2 + 48), v_load(y3 + 48));
         const vf s0 = v_fold(v_fold(s0a, s0b), v_fold(s0c, s0d));
-        v_store(s, s0);
+        v_store(scores, s0);
     }
 }
 
-static inline void attention_4x16_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
+/* Sum of values by their probabilities. */
+static inline void attention_4x16_values(const float *restrict values, const int32_t *restrict key_rows,
+    int64_t count, const float *restrict probabilities, float *restrict out)
 {
-    const float *p = probs;
-    vf y0 = v_zero(), y1 = v_zero(), y2 = v_zero(), y3 = v_zero();
-    for (int64_t j = 0; j < nk; j += 4, p += 16) {
-        {
-            const float *v = value + (int64_t)kv[j + 0] * 192;
-            y0 = v_fma(v_set1(p[0]), v_load(v), y0);
-            y1 = v_fma(v_set1(p[4]), v_load(v + 16), y1);
-            y2 = v_fma(v_set1(p[8]), v_load(v + 32), y2);
-            y3 = v_fma(v_set1(p[12]), v_load(v + 48), y3);
+    const float *p = probabilities;
+    vf sum0 = v_zero();
+    vf sum1 = v_zero();
+    vf sum2 = v_zero();
+    vf sum3 = v_zero();
+    for (int64_t j = 0; j < count; j += 4, p += 16) {
+        const float *v0 = values + (int64_t)key_rows[j] * 192;
+        sum0 = v_fma(v_set1(p[0]), v_load(v0), sum0);
+        sum1 = v_fma(v_set1(p[4]), v_load(v0 + 16), sum1);
+        sum2 = v_fma(v_set1(p[8]), v_load(v0 + 32), sum2);
+        sum3 = v_fma(v_set1(p[12]), v_load(v0 + 48), sum3);
+        if (count - j > 1) {
+            const float *v1 = values + (int64_t)key_rows[j + 1] * 192;
+            sum0 = v_fma(v_set1(p[1]), v_load(v1), sum0);
+            sum1 = v_fma(v_set1(p[5]), v_load(v1 + 16), sum1);
+            sum2 = v_fma(v_set1(p[9]), v_load(v1 + 32), sum2);
+            sum3 = v_fma(v_set1(p[13]), v_load(v1 + 48), sum3);
         }
-        if (nk - j > 1) {
-            const float *v = value + (int64_t)kv[j + 1] * 192;
-            y0 = v_fma(v_set1(p[1]), v_load(v), y0);
-            y1 = v_fma(v_set1(p[5]), v_load(v + 16), y1);
-            y2 = v_fma(v_set1(p[9]), v_load(v + 32), y2);
-            y3 = v_fma(v_set1(p[13]), v_load(v + 48), y3);
+        if (count - j > 2) {
+            const float *v2 = values + (int64_t)key_rows[j + 2] * 192;
+            sum0 = v_fma(v_set1(p[2]), v_load(v2), sum0);
+            sum1 = v_fma(v_set1(p[6]), v_load(v2 + 16), sum1);
+            sum2 = v_fma(v_set1(p[10]), v_load(v2 + 32), sum2);
+            sum3 = v_fma(v_set1(p[14]), v_load(v2 + 48), sum3);
         }
-        if (nk - j > 2) {
-            const float *v = value + (int64_t)kv[j + 2] * 192;
-            y0 = v_fma(v_set1(p[2]), v_load(v), y0);
-            y1 = v_fma(v_set1(p[6]), v_load(v + 16), y1);
-            y2 = v_fma(v_set1(p[10]), v_load(v + 32), y2);
-            y3 = v_fma(v_set1(p[14]), v_load(v + 48), y3);
-        }
-        if (nk - j > 3) {
-            const float *v = value + (int64_t)kv[j + 3] * 192;
-            y0 = v_fma(v_set1(p[3]), v_load(v), y0);
-            y1 = v_fma(v_set1(p[7]), v_load(v + 16), y1);
-            y2 = v_fma(v_set1(p[11]), v_load(v + 32), y2);
-            y3 = v_fma(v_set1(p[15]), v_load(v + 48), y3);
+        if (count - j > 3) {
+            const float *v3 = values + (int64_t)key_rows[j + 3] * 192;
+            sum0 = v_fma(v_set1(p[3]), v_load(v3), sum0);
+            sum1 = v_fma(v_set1(p[7]), v_load(v3 + 16), sum1);
+            sum2 = v_fma(v_set1(p[11]), v_load(v3 + 32), sum2);
+            sum3 = v_fma(v_set1(p[15]), v_load(v3 + 48), sum3);
         }
     }
-    v_store(y, y0);
-    v_store(y + 16, y1);
-    v_store(y + 32, y2);
-    v_store(y + 48, y3);
+    v_store(out, sum0);
+    v_store(out + 16, sum1);
+    v_store(out + 32, sum2);
+    v_store(out + 48, sum3);
 }
 
-/* 1 quad a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void attention_4x16_softmax1(float *const p[4], const float *const exists[4])
+/* Softmax in place of rows r to end of one quad each, 4 score vectors at once; where rows run out, the last one is done again. */
+static inline void attention_4x16_softmax1(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
+    int64_t r, int64_t end)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
-    vf x[4], t[4], r[4], top[4];
-    for (int i = 0; i < 4; i++) x[i] = v_load(p[i]);
-    for (int i = 0; i < 4; i++) top[i] = v_quad_max(x[i]);
-    for (int i = 0; i < 4; i++) x[i] = v_max(least, v_sub(x[i], top[i]));
-    for (int i = 0; i < 4; i++) t[i] = v_fma(x[i], base2, magic);
-    for (int i = 0; i < 4; i++) r[i] = v_sub(magic, t[i]);
-    for (int i = 0; i < 4; i++) r[i] = v_fma(x[i], base2, r[i]);
-    for (int i = 0; i < 4; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
-    for (int i = 0; i < 4; i++) x[i] = v_mul(x[i], v_quad(exists[i]));
-    for (int i = 0; i < 4; i++) top[i] = x[i];
-    for (int i = 0; i < 4; i++) top[i] = v_inverse(v_quad_sum(top[i]));
-    for (int i = 0; i < 4; i++) v_store(p[i], v_mul(x[i], top[i]));
+    for (int64_t i = r; i < end; i += 4) {
+        const int64_t row0 = i;
+        const float *limit0 = key_limits + 4 * ((depth[row0] + 1) & 3);
+        float *scores0 = scores + row0 * keys_ld * 4;
+        const int64_t row1 = i + 1 < end ? i + 1 : end - 1;
+        const float *limit1 = key_limits + 4 * ((depth[row1] + 1) & 3);
+        float *scores1 = scores + row1 * keys_ld * 4;
+        const int64_t row2 = i + 2 < end ? i + 2 : end - 1;
+        const float *limit2 = key_limits + 4 * ((depth[row2] + 1) & 3);
+        float *scores2 = scores + row2 * keys_ld * 4;
+        const int64_t row3 = i + 3 < end ? i + 3 : end - 1;
+        const float *limit3 = key_limits + 4 * ((depth[row3] + 1) & 3);
+        float *scores3 = scores + row3 * keys_ld * 4;
+        const float *const limit[] = { limit0, limit1, limit2, limit3 };
+        float *const p[] = { scores0, scores1, scores2, scores3 };
+        vf e[4][1], top[4], sum[4];
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_min(v_quad(limit[n]), v_load(p[n]));
+            top[n] = v_quad_max(e[n][0]);
+        }
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_exp_scaled(v_sub(e[n][0], top[n]), 0.25f);
+            sum[n] = e[n][0];
+        }
+        for (int n = 0; n < 4; n++) {
+            const vf inverse = v_inverse(v_quad_sum(sum[n]));
+            v_store(p[n], v_mul(e[n][0], inverse));
+        }
+    }
 }
 
-/* 2 quads a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void attention_4x16_softmax2(float *const p[4], const float *const exists[4])
+/* Softmax in place of rows r to end of two quads each, 4 score vectors at once; where rows run out, the last one is done again. */
+static inline void attention_4x16_softmax2(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
+    int64_t r, int64_t end)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
-    vf x[8], t[8], r[8], top[4];
-    for (int i = 0; i < 8; i++) x[i] = v_load(p[i / 2] + i % 2 * 16);
-    for (int i = 0; i < 4; i++) top[i] = v_quad_max(v_max(x[2 * i], x[2 * i + 1]));
-    for (int i = 0; i < 8; i++) x[i] = v_max(least, v_sub(x[i], top[i / 2]));
-    for (int i = 0; i < 8; i++) t[i] = v_fma(x[i], base2, magic);
-    for (int i = 0; i < 8; i++) r[i] = v_sub(magic, t[i]);
-    for (int i = 0; i < 8; i++) r[i] = v_fma(x[i], base2, r[i]);
-    for (int i = 0; i < 8; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
-    for (int i = 0; i < 4; i++) x[i * 2 + 1] = v_mul(x[i * 2 + 1], v_quad(exists[i]));
-    for (int i = 0; i < 4; i++) top[i] = v_add(x[2 * i], x[2 * i + 1]);
-    for (int i = 0; i < 4; i++) top[i] = v_inverse(v_quad_sum(top[i]));
-    for (int i = 0; i < 8; i++) v_store(p[i / 2] + i % 2 * 16, v_mul(x[i], top[i / 2]));
+    for (int64_t i = r; i < end; i += 4) {
+        const int64_t row0 = i;
+        const float *limit0 = key_limits + 4 * ((depth[row0] + 1) & 3);
+        float *scores0 = scores + row0 * keys_ld * 4;
+        const int64_t row1 = i + 1 < end ? i + 1 : end - 1;
+        const float *limit1 = key_limits + 4 * ((depth[row1] + 1) & 3);
+        float *scores1 = scores + row1 * keys_ld * 4;
+        const int64_t row2 = i + 2 < end ? i + 2 : end - 1;
+        const float *limit2 = key_limits + 4 * ((depth[row2] + 1) & 3);
+        float *scores2 = scores + row2 * keys_ld * 4;
+        const int64_t row3 = i + 3 < end ? i + 3 : end - 1;
+        const float *limit3 = key_limits + 4 * ((depth[row3] + 1) & 3);
+        float *scores3 = scores + row3 * keys_ld * 4;
+        const float *const limit[] = { limit0, limit1, limit2, limit3 };
+        float *const p[] = { scores0, scores1, scores2, scores3 };
+        vf e[4][2], top[4], sum[4];
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_load(p[n]);
+            e[n][1] = v_min(v_quad(limit[n]), v_load(p[n] + 16));
+            top[n] = v_quad_max(v_max(e[n][0], e[n][1]));
+        }
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_exp_scaled(v_sub(e[n][0], top[n]), 0.25f);
+            e[n][1] = v_exp_scaled(v_sub(e[n][1], top[n]), 0.25f);
+            sum[n] = v_add(e[n][0], e[n][1]);
+        }
+        for (int n = 0; n < 4; n++) {
+            const vf inverse = v_inverse(v_quad_sum(sum[n]));
+            v_store(p[n], v_mul(e[n][0], inverse));
+            v_store(p[n] + 16, v_mul(e[n][1], inverse));
+        }
+    }
 }
 
-static inline void attention_4x16_softmax(float *restrict p, int64_t nk)
+/* Softmax in place of one score vector of a row of any number of keys. */
+static inline void attention_4x16_softmax(float *restrict scores, int64_t count)
 {
-    vf top = v_load(p), total = v_zero();
-    for (int64_t j = 4; j < nk; j += 4) top = v_max(top, v_load(p + j * 4));
+    const int64_t last = (count - 1) / 4 * 16;
+    v_store(scores + last, v_min(v_quad(key_limits + 4 * (count & 3)), v_load(scores + last)));
+    vf top = v_load(scores);
+    for (int64_t j = 16; j <= last; j += 16)
+        top = v_max(top, v_load(scores + j));
     top = v_quad_max(top);
-    for (int64_t j = 0; j < nk; j += 4) {
-        float *at = p + j * 4;
-        const vf e = v_mul(v_quad(key_exists + (nk - j < 4 ? 4 * (nk - j) : 0)), v_exp(v_mul(v_sub(v_load(at), top), v_set1(0.25f))));
-        v_store(at, e);
-        total = v_add(total, e);
+    vf sum = v_zero();
+    for (int64_t j = 0; j <= last; j += 16) {
+        const vf e = v_exp_scaled(v_sub(v_load(scores + j), top), 0.25f);
+        v_store(scores + j, e);
+        sum = v_add(sum, e);
     }
-    total = v_inverse(v_quad_sum(total));
-    for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
+    sum = v_inverse(v_quad_sum(sum));
+    for (int64_t j = 0; j <= last; j += 16)
+        v_store(scores + j, v_mul(v_load(scores + j), sum));
 }
 
-KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
+KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict ancestors, const int32_t *restrict depth,
+        int64_t keys_ld, float *restrict probabilities, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
-        const int32_t quads = depth[r] >> 2;
-        for (end = r; end < hi && end < r + 8 && depth[end] >> 2 == quads; end++) {
-            const int32_t *kv = anc + end * anc_ld;
-            const int64_t nk = depth[end] + 1;
-            const float *q = qkv + (int64_t)kv[nk - 1] * 192, *keys = qkv + 64;
-            float *p = probs + end * anc_ld * 4;
-            attention_4x16_scores_group(q, keys, kv, nk, p);
+        const int32_t quads = (depth[r] >> 2) + 1;
+        for (end = r; end < hi && end < r + 8 && (depth[end] >> 2) + 1 == quads; end++) {
+            const int32_t *key_rows = ancestors + end * keys_ld;
+            const float *query = qkv + (int64_t)key_rows[depth[end]] * 192;
+            const float *keys = qkv + 64;
+            float *scores = probabilities + end * keys_ld * 4;
+            attention_4x16_scores(query, keys, key_rows, depth[end] + 1, scores);
         }
-        if (quads == 0) {
-            for (int64_t i = r; i < end; i += 4) {
-                const int64_t r0 = i;
-                float *p0 = probs + r0 * anc_ld * 4;
-                const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
-                const int64_t r1 = i + 1 < end ? i + 1 : end - 1;
-                float *p1 = probs + r1 * anc_ld * 4;
-                const float *e1 = key_exists + 4 * ((depth[r1] + 1) & 3);
-                const int64_t r2 = i + 2 < end ? i + 2 : end - 1;
-                float *p2 = probs + r2 * anc_ld * 4;
-                const float *e2 = key_exists + 4 * ((depth[r2] + 1) & 3);
-                const int64_t r3 = i + 3 < end ? i + 3 : end - 1;
-                float *p3 = probs + r3 * anc_ld * 4;
-                const float *e3 = key_exists + 4 * ((depth[r3] + 1) & 3);
-                const float *const exists[] = {e0, e1, e2, e3};
-                float *const p[] = {p0, p1, p2, p3};
-                attention_4x16_softmax1(p, exists);
-            }
-        } else if (quads == 1) {
-            for (int64_t i = r; i < end; i += 4) {
-                const int64_t r0 = i;
-                float *p0 = probs + r0 * anc_ld * 4;
-                const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
-                const int64_t r1 = i + 1 < end ? i + 1 : end - 1;
-                float *p1 = probs + r1 * anc_ld * 4;
-                const float *e1 = key_exists + 4 * ((depth[r1] + 1) & 3);
-                const int64_t r2 = i + 2 < end ? i + 2 : end - 1;
-                float *p2 = probs + r2 * anc_ld * 4;
-                const float *e2 = key_exists + 4 * ((depth[r2] + 1) & 3);
-                const int64_t r3 = i + 3 < end ? i + 3 : end - 1;
-                float *p3 = probs + r3 * anc_ld * 4;
-                const float *e3 = key_exists + 4 * ((depth[r3] + 1) & 3);
-                const float *const exists[] = {e0, e1, e2, e3};
-                float *const p[] = {p0, p1, p2, p3};
-                attention_4x16_softmax2(p, exists);
-            }
-        } else {
+        if (quads == 1)
+            attention_4x16_softmax1(probabilities, depth, keys_ld, r, end);
+        else if (quads == 2)
+            attention_4x16_softmax2(probabilities, depth, keys_ld, r, end);
+        else
             for (int64_t i = r; i < end; i++)
-                for (int64_t v = 0; v < 16; v += 16) attention_4x16_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
-        }
+                for (int64_t c = 0; c < 16; c += 16)
+                    attention_4x16_softmax(probabilities + i * keys_ld * 4 + c, depth[i] + 1);
         for (int64_t i = r; i < end; i++) {
-            const int32_t *kv = anc + i * anc_ld;
-            const int64_t nk = depth[i] + 1;
-            const float *p = probs + i * anc_ld * 4, *v = qkv + 128;
+            const int32_t *key_rows = ancestors + i * keys_ld;
+            const float *values = qkv + 128;
+            const float *weights = probabilities + i * keys_ld * 4;
             float *y = out + i * 64;
-            attention_4x16_values_group(v, kv, nk, p, y);
+            attention_4x16_values(values, key_rows, depth[i] + 1, weights, y);
         }
     }
 }
@@ -1061,265 +891,70 @@ KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict an
 
 /* C = A B on every row: [rows][64] x [64][64], add. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. 772 bytes
    a row and 16,384 more. Used by: r. */
-KERNEL void product_64x64_transposed_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict e_in, const int32_t *restrict pair_of)
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x64_transposed_add_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
-    {
-        {
-            const float *corner = b + 0 * 64;
-            for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 64; u += 16) v_transpose(panel + u * 64 + j, 64, corner + j * 64 + u, 64);
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 48), c1_3));
-                v_store(z + 128, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 0), c2_0));
-                v_store(z + 144, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 16), c2_1));
-                v_store(z + 160, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 32), c2_2));
-                v_store(z + 176, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 48), c2_3));
-                v_store(z + 192, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 0), c3_0));
-                v_store(z + 208, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 16), c3_1));
-                v_store(z + 224, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 32), c3_2));
-                v_store(z + 240, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 48), c3_3));
-                v_store(z + 256, v_add(v_load(e_in + (int64_t)pair_of[i + 4] * 64 + 0 + 0), c4_0));
-                v_store(z + 272, v_add(v_load(e_in + (int64_t)pair_of[i + 4] * 64 + 0 + 16), c4_1));
-                v_store(z + 288, v_add(v_load(e_in + (int64_t)pair_of[i + 4] * 64 + 0 + 32), c4_2));
-                v_store(z + 304, v_add(v_load(e_in + (int64_t)pair_of[i + 4] * 64 + 0 + 48), c4_3));
-                v_store(z + 320, v_add(v_load(e_in + (int64_t)pair_of[i + 5] * 64 + 0 + 0), c5_0));
-                v_store(z + 336, v_add(v_load(e_in + (int64_t)pair_of[i + 5] * 64 + 0 + 16), c5_1));
-                v_store(z + 352, v_add(v_load(e_in + (int64_t)pair_of[i + 5] * 64 + 0 + 32), c5_2));
-                v_store(z + 368, v_add(v_load(e_in + (int64_t)pair_of[i + 5] * 64 + 0 + 48), c5_3));
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 48), c1_3));
-                v_store(z + 128, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 0), c2_0));
-                v_store(z + 144, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 16), c2_1));
-                v_store(z + 160, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 32), c2_2));
-                v_store(z + 176, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 48), c2_3));
-                v_store(z + 192, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 0), c3_0));
-                v_store(z + 208, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 16), c3_1));
-                v_store(z + 224, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 32), c3_2));
-                v_store(z + 240, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 48), c3_3));
-                v_store(z + 256, v_add(v_load(e_in + (int64_t)pair_of[i + 4] * 64 + 0 + 0), c4_0));
-                v_store(z + 272, v_add(v_load(e_in + (int64_t)pair_of[i + 4] * 64 + 0 + 16), c4_1));
-                v_store(z + 288, v_add(v_load(e_in + (int64_t)pair_of[i + 4] * 64 + 0 + 32), c4_2));
-                v_store(z + 304, v_add(v_load(e_in + (int64_t)pair_of[i + 4] * 64 + 0 + 48), c4_3));
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 48), c1_3));
-                v_store(z + 128, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 0), c2_0));
-                v_store(z + 144, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 16), c2_1));
-                v_store(z + 160, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 32), c2_2));
-                v_store(z + 176, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 48), c2_3));
-                v_store(z + 192, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 0), c3_0));
-                v_store(z + 208, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 16), c3_1));
-                v_store(z + 224, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 32), c3_2));
-                v_store(z + 240, v_add(v_load(e_in + (int64_t)pair_of[i + 3] * 64 + 0 + 48), c3_3));
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 48), c1_3));
-                v_store(z + 128, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 0), c2_0));
-                v_store(z + 144, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 16), c2_1));
-                v_store(z + 160, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 32), c2_2));
-                v_store(z + 176, v_add(v_load(e_in + (int64_t)pair_of[i + 2] * 64 + 0 + 48), c2_3));
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(e_in + (int64_t)pair_of[i + 1] * 64 + 0 + 48), c1_3));
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(e_in + (int64_t)pair_of[i + 0] * 64 + 0 + 48), c0_3));
-            }
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x64_transposed_add_tile_4(const float *a, const float *b, float *c, float *panel,
+        const float *e_in, const int32_t *pair_of, int64_t i, int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = panel;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x64_transposed_add_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, v_add(v_load(e_in + (int64_t)pair_of[i + r] * 64 + n + v * 16), sum[0][r][v]));
+}
+
+KERNEL void product_64x64_transposed_add(const float *restrict a, const float *restrict b, float *restrict c,
+        int64_t lo, int64_t hi, float *restrict panel, const float *restrict e_in, const int32_t *restrict pair_of)
+{
+    for (int64_t n = 0; n < 64; n += 64) {
+        const float *corner = b + n * 64;
+        for (int64_t j = 0; j < 64; j += 16)
+            for (int64_t u = 0; u < 64; u += 16)
+                v_transpose(panel + u * 64 + j, 64, corner + j * 64 + u, 64);
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 1, 2);
         }
     }
 }
@@ -1372,262 +1007,66 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 
 /* C = A B on every row: [rows][64] x [64][256], relu. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,344
    bytes a row and 69,632 more. Used by: h. */
-KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x256_relu_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x256_relu_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int rows,
+        int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = b + n;
+    float *z = c + i * 272 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x256_relu_tile_4_step(sum[u % chains], x + u, y + u * 272, rows);
+        x += 4;
+        y += 1088;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 272 + v * 16, v_relu(sum[0][r][v]));
+}
+
+KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi)
 {
     for (int64_t n = 0; n < 256; n += 64) {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-                v_store(z + 544, v_relu(c2_0));
-                v_store(z + 560, v_relu(c2_1));
-                v_store(z + 576, v_relu(c2_2));
-                v_store(z + 592, v_relu(c2_3));
-                v_store(z + 816, v_relu(c3_0));
-                v_store(z + 832, v_relu(c3_1));
-                v_store(z + 848, v_relu(c3_2));
-                v_store(z + 864, v_relu(c3_3));
-                v_store(z + 1088, v_relu(c4_0));
-                v_store(z + 1104, v_relu(c4_1));
-                v_store(z + 1120, v_relu(c4_2));
-                v_store(z + 1136, v_relu(c4_3));
-                v_store(z + 1360, v_relu(c5_0));
-                v_store(z + 1376, v_relu(c5_1));
-                v_store(z + 1392, v_relu(c5_2));
-                v_store(z + 1408, v_relu(c5_3));
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-                v_store(z + 544, v_relu(c2_0));
-                v_store(z + 560, v_relu(c2_1));
-                v_store(z + 576, v_relu(c2_2));
-                v_store(z + 592, v_relu(c2_3));
-                v_store(z + 816, v_relu(c3_0));
-                v_store(z + 832, v_relu(c3_1));
-                v_store(z + 848, v_relu(c3_2));
-                v_store(z + 864, v_relu(c3_3));
-                v_store(z + 1088, v_relu(c4_0));
-                v_store(z + 1104, v_relu(c4_1));
-                v_store(z + 1120, v_relu(c4_2));
-                v_store(z + 1136, v_relu(c4_3));
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-                v_store(z + 544, v_relu(c2_0));
-                v_store(z + 560, v_relu(c2_1));
-                v_store(z + 576, v_relu(c2_2));
-                v_store(z + 592, v_relu(c2_3));
-                v_store(z + 816, v_relu(c3_0));
-                v_store(z + 832, v_relu(c3_1));
-                v_store(z + 848, v_relu(c3_2));
-                v_store(z + 864, v_relu(c3_3));
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-                v_store(z + 544, v_relu(c2_0));
-                v_store(z + 560, v_relu(c2_1));
-                v_store(z + 576, v_relu(c2_2));
-                v_store(z + 592, v_relu(c2_3));
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-            }
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 1, 2);
         }
     }
 }
@@ -1636,336 +1075,80 @@ KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b
 
 /* C = A B on every row: [rows][256] x [256][64], add. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,600
    bytes a row and 69,632 more. Used by: x. */
-KERNEL void product_256x64_transposed_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict r_in)
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_256x64_transposed_add_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
-    {
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 272]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
+INLINE void product_256x64_transposed_add_tile_4(const float *a, const float *b, float *c, float *panel,
+        const float *r_in, int64_t i, int64_t n, int64_t from, int rows, int chains)
+{
+    const float *x = a + i * 272 + from;
+    const float *y = panel;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    if (from) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[0][r][v] = v_load(z + r * 64 + v * 16);
+    }
+    for (int t = 0; t < 32; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_256x64_transposed_add_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    if (from < 128) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) v_store(z + r * 64 + v * 16, sum[0][r][v]);
+        return;
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, v_add(v_load(r_in + (i + r) * 64 + n + v * 16), sum[0][r][v]));
+}
+
+KERNEL void product_256x64_transposed_add(const float *restrict a, const float *restrict b, float *restrict c,
+        int64_t lo, int64_t hi, float *restrict panel, const float *restrict r_in)
+{
+    for (int64_t n = 0; n < 64; n += 64) {
         for (int64_t from = 0; from < 256; from += 128) {
-            const float *corner = b + 0 * 272 + from;
+            const float *corner = b + n * 272 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 128; u += 16) v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
+                for (int64_t u = 0; u < 128; u += 16)
+                    v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[1360]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[1361]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[1362]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[1363]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(v_load(r_in + (i + 0) * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(r_in + (i + 0) * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(r_in + (i + 0) * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(r_in + (i + 0) * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(r_in + (i + 1) * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(r_in + (i + 1) * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(r_in + (i + 1) * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(r_in + (i + 1) * 64 + 0 + 48), c1_3));
-                v_store(z + 128, v_add(v_load(r_in + (i + 2) * 64 + 0 + 0), c2_0));
-                v_store(z + 144, v_add(v_load(r_in + (i + 2) * 64 + 0 + 16), c2_1));
-                v_store(z + 160, v_add(v_load(r_in + (i + 2) * 64 + 0 + 32), c2_2));
-                v_store(z + 176, v_add(v_load(r_in + (i + 2) * 64 + 0 + 48), c2_3));
-                v_store(z + 192, v_add(v_load(r_in + (i + 3) * 64 + 0 + 0), c3_0));
-                v_store(z + 208, v_add(v_load(r_in + (i + 3) * 64 + 0 + 16), c3_1));
-                v_store(z + 224, v_add(v_load(r_in + (i + 3) * 64 + 0 + 32), c3_2));
-                v_store(z + 240, v_add(v_load(r_in + (i + 3) * 64 + 0 + 48), c3_3));
-                v_store(z + 256, v_add(v_load(r_in + (i + 4) * 64 + 0 + 0), c4_0));
-                v_store(z + 272, v_add(v_load(r_in + (i + 4) * 64 + 0 + 16), c4_1));
-                v_store(z + 288, v_add(v_load(r_in + (i + 4) * 64 + 0 + 32), c4_2));
-                v_store(z + 304, v_add(v_load(r_in + (i + 4) * 64 + 0 + 48), c4_3));
-                v_store(z + 320, v_add(v_load(r_in + (i + 5) * 64 + 0 + 0), c5_0));
-                v_store(z + 336, v_add(v_load(r_in + (i + 5) * 64 + 0 + 16), c5_1));
-                v_store(z + 352, v_add(v_load(r_in + (i + 5) * 64 + 0 + 32), c5_2));
-                v_store(z + 368, v_add(v_load(r_in + (i + 5) * 64 + 0 + 48), c5_3));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 6, 1);
             }
             for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(v_load(r_in + (i + 0) * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(r_in + (i + 0) * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(r_in + (i + 0) * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(r_in + (i + 0) * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(r_in + (i + 1) * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(r_in + (i + 1) * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(r_in + (i + 1) * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(r_in + (i + 1) * 64 + 0 + 48), c1_3));
-                v_store(z + 128, v_add(v_load(r_in + (i + 2) * 64 + 0 + 0), c2_0));
-                v_store(z + 144, v_add(v_load(r_in + (i + 2) * 64 + 0 + 16), c2_1));
-                v_store(z + 160, v_add(v_load(r_in + (i + 2) * 64 + 0 + 32), c2_2));
-                v_store(z + 176, v_add(v_load(r_in + (i + 2) * 64 + 0 + 48), c2_3));
-                v_store(z + 192, v_add(v_load(r_in + (i + 3) * 64 + 0 + 0), c3_0));
-                v_store(z + 208, v_add(v_load(r_in + (i + 3) * 64 + 0 + 16), c3_1));
-                v_store(z + 224, v_add(v_load(r_in + (i + 3) * 64 + 0 + 32), c3_2));
-                v_store(z + 240, v_add(v_load(r_in + (i + 3) * 64 + 0 + 48), c3_3));
-                v_store(z + 256, v_add(v_load(r_in + (i + 4) * 64 + 0 + 0), c4_0));
-                v_store(z + 272, v_add(v_load(r_in + (i + 4) * 64 + 0 + 16), c4_1));
-                v_store(z + 288, v_add(v_load(r_in + (i + 4) * 64 + 0 + 32), c4_2));
-                v_store(z + 304, v_add(v_load(r_in + (i + 4) * 64 + 0 + 48), c4_3));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 5, 1);
             }
             for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(v_load(r_in + (i + 0) * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(r_in + (i + 0) * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(r_in + (i + 0) * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(r_in + (i + 0) * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(r_in + (i + 1) * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(r_in + (i + 1) * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(r_in + (i + 1) * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(r_in + (i + 1) * 64 + 0 + 48), c1_3));
-                v_store(z + 128, v_add(v_load(r_in + (i + 2) * 64 + 0 + 0), c2_0));
-                v_store(z + 144, v_add(v_load(r_in + (i + 2) * 64 + 0 + 16), c2_1));
-                v_store(z + 160, v_add(v_load(r_in + (i + 2) * 64 + 0 + 32), c2_2));
-                v_store(z + 176, v_add(v_load(r_in + (i + 2) * 64 + 0 + 48), c2_3));
-                v_store(z + 192, v_add(v_load(r_in + (i + 3) * 64 + 0 + 0), c3_0));
-                v_store(z + 208, v_add(v_load(r_in + (i + 3) * 64 + 0 + 16), c3_1));
-                v_store(z + 224, v_add(v_load(r_in + (i + 3) * 64 + 0 + 32), c3_2));
-                v_store(z + 240, v_add(v_load(r_in + (i + 3) * 64 + 0 + 48), c3_3));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 4, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(v_load(r_in + (i + 0) * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(r_in + (i + 0) * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(r_in + (i + 0) * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(r_in + (i + 0) * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(r_in + (i + 1) * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(r_in + (i + 1) * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(r_in + (i + 1) * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(r_in + (i + 1) * 64 + 0 + 48), c1_3));
-                v_store(z + 128, v_add(v_load(r_in + (i + 2) * 64 + 0 + 0), c2_0));
-                v_store(z + 144, v_add(v_load(r_in + (i + 2) * 64 + 0 + 16), c2_1));
-                v_store(z + 160, v_add(v_load(r_in + (i + 2) * 64 + 0 + 32), c2_2));
-                v_store(z + 176, v_add(v_load(r_in + (i + 2) * 64 + 0 + 48), c2_3));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(v_load(r_in + (i + 0) * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(r_in + (i + 0) * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(r_in + (i + 0) * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(r_in + (i + 0) * 64 + 0 + 48), c0_3));
-                v_store(z + 64, v_add(v_load(r_in + (i + 1) * 64 + 0 + 0), c1_0));
-                v_store(z + 80, v_add(v_load(r_in + (i + 1) * 64 + 0 + 16), c1_1));
-                v_store(z + 96, v_add(v_load(r_in + (i + 1) * 64 + 0 + 32), c1_2));
-                v_store(z + 112, v_add(v_load(r_in + (i + 1) * 64 + 0 + 48), c1_3));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(v_load(r_in + (i + 0) * 64 + 0 + 0), c0_0));
-                v_store(z + 16, v_add(v_load(r_in + (i + 0) * 64 + 0 + 16), c0_1));
-                v_store(z + 32, v_add(v_load(r_in + (i + 0) * 64 + 0 + 32), c0_2));
-                v_store(z + 48, v_add(v_load(r_in + (i + 0) * 64 + 0 + 48), c0_3));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 1, 2);
             }
         }
     }
@@ -1975,536 +1158,87 @@ KERNEL void product_256x64_transposed_add(const float *restrict a, const float *
 
 /* C = A B on every row: [rows][64] x [64][32]. Tile 12 rows x 2 vectors, unrolled 4. 4096 FLOPs a row. 384 bytes a
    row and 8,192 more. Used by: logits. */
-KERNEL void product_64x32_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x32_transposed_tile_2_step(vf sum[][2], const float *x, const float *y, int rows)
 {
-    {
-        {
-            const float *corner = b + 0 * 64;
-            for (int64_t j = 0; j < 32; j += 16)
-                for (int64_t u = 0; u < 64; u += 16) v_transpose(panel + u * 32 + j, 32, corner + j * 64 + u, 64);
-            int64_t i = lo;
-            for (; i + 12 <= hi; i += 12) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                vf c6_0 = v_zero(), c6_1 = v_zero();
-                vf c7_0 = v_zero(), c7_1 = v_zero();
-                vf c8_0 = v_zero(), c8_1 = v_zero();
-                vf c9_0 = v_zero(), c9_1 = v_zero();
-                vf c10_0 = v_zero(), c10_1 = v_zero();
-                vf c11_0 = v_zero(), c11_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                    { const vf s = v_set1(x[512]); c8_0 = v_fma(s, b0_0, c8_0); c8_1 = v_fma(s, b1_0, c8_1); }
-                    { const vf s = v_set1(x[576]); c9_0 = v_fma(s, b0_0, c9_0); c9_1 = v_fma(s, b1_0, c9_1); }
-                    { const vf s = v_set1(x[640]); c10_0 = v_fma(s, b0_0, c10_0); c10_1 = v_fma(s, b1_0, c10_1); }
-                    { const vf s = v_set1(x[704]); c11_0 = v_fma(s, b0_0, c11_0); c11_1 = v_fma(s, b1_0, c11_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                    { const vf s = v_set1(x[513]); c8_0 = v_fma(s, b0_1, c8_0); c8_1 = v_fma(s, b1_1, c8_1); }
-                    { const vf s = v_set1(x[577]); c9_0 = v_fma(s, b0_1, c9_0); c9_1 = v_fma(s, b1_1, c9_1); }
-                    { const vf s = v_set1(x[641]); c10_0 = v_fma(s, b0_1, c10_0); c10_1 = v_fma(s, b1_1, c10_1); }
-                    { const vf s = v_set1(x[705]); c11_0 = v_fma(s, b0_1, c11_0); c11_1 = v_fma(s, b1_1, c11_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                    { const vf s = v_set1(x[514]); c8_0 = v_fma(s, b0_2, c8_0); c8_1 = v_fma(s, b1_2, c8_1); }
-                    { const vf s = v_set1(x[578]); c9_0 = v_fma(s, b0_2, c9_0); c9_1 = v_fma(s, b1_2, c9_1); }
-                    { const vf s = v_set1(x[642]); c10_0 = v_fma(s, b0_2, c10_0); c10_1 = v_fma(s, b1_2, c10_1); }
-                    { const vf s = v_set1(x[706]); c11_0 = v_fma(s, b0_2, c11_0); c11_1 = v_fma(s, b1_2, c11_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
-                    { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
-                    { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
-                    { const vf s = v_set1(x[643]); c10_0 = v_fma(s, b0_3, c10_0); c10_1 = v_fma(s, b1_3, c10_1); }
-                    { const vf s = v_set1(x[707]); c11_0 = v_fma(s, b0_3, c11_0); c11_1 = v_fma(s, b1_3, c11_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-                v_store(z + 192, c6_0);
-                v_store(z + 208, c6_1);
-                v_store(z + 224, c7_0);
-                v_store(z + 240, c7_1);
-                v_store(z + 256, c8_0);
-                v_store(z + 272, c8_1);
-                v_store(z + 288, c9_0);
-                v_store(z + 304, c9_1);
-                v_store(z + 320, c10_0);
-                v_store(z + 336, c10_1);
-                v_store(z + 352, c11_0);
-                v_store(z + 368, c11_1);
-            }
-            for (; i + 10 <= hi; i += 10) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                vf c6_0 = v_zero(), c6_1 = v_zero();
-                vf c7_0 = v_zero(), c7_1 = v_zero();
-                vf c8_0 = v_zero(), c8_1 = v_zero();
-                vf c9_0 = v_zero(), c9_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                    { const vf s = v_set1(x[512]); c8_0 = v_fma(s, b0_0, c8_0); c8_1 = v_fma(s, b1_0, c8_1); }
-                    { const vf s = v_set1(x[576]); c9_0 = v_fma(s, b0_0, c9_0); c9_1 = v_fma(s, b1_0, c9_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                    { const vf s = v_set1(x[513]); c8_0 = v_fma(s, b0_1, c8_0); c8_1 = v_fma(s, b1_1, c8_1); }
-                    { const vf s = v_set1(x[577]); c9_0 = v_fma(s, b0_1, c9_0); c9_1 = v_fma(s, b1_1, c9_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                    { const vf s = v_set1(x[514]); c8_0 = v_fma(s, b0_2, c8_0); c8_1 = v_fma(s, b1_2, c8_1); }
-                    { const vf s = v_set1(x[578]); c9_0 = v_fma(s, b0_2, c9_0); c9_1 = v_fma(s, b1_2, c9_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
-                    { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
-                    { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-                v_store(z + 192, c6_0);
-                v_store(z + 208, c6_1);
-                v_store(z + 224, c7_0);
-                v_store(z + 240, c7_1);
-                v_store(z + 256, c8_0);
-                v_store(z + 272, c8_1);
-                v_store(z + 288, c9_0);
-                v_store(z + 304, c9_1);
-            }
-            for (; i + 8 <= hi; i += 8) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                vf c6_0 = v_zero(), c6_1 = v_zero();
-                vf c7_0 = v_zero(), c7_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-                v_store(z + 192, c6_0);
-                v_store(z + 208, c6_1);
-                v_store(z + 224, c7_0);
-                v_store(z + 240, c7_1);
-            }
-            for (; i + 7 <= hi; i += 7) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                vf c6_0 = v_zero(), c6_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-                v_store(z + 192, c6_0);
-                v_store(z + 208, c6_1);
-            }
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero();
-                vf c1_0b = v_zero(), c1_1b = v_zero();
-                vf c2_0b = v_zero(), c2_1b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                    { const vf s = v_set1(x[65]); c1_0b = v_fma(s, b0_1, c1_0b); c1_1b = v_fma(s, b1_1, c1_1b); }
-                    { const vf s = v_set1(x[129]); c2_0b = v_fma(s, b0_1, c2_0b); c2_1b = v_fma(s, b1_1, c2_1b); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); }
-                    { const vf s = v_set1(x[67]); c1_0b = v_fma(s, b0_3, c1_0b); c1_1b = v_fma(s, b1_3, c1_1b); }
-                    { const vf s = v_set1(x[131]); c2_0b = v_fma(s, b0_3, c2_0b); c2_1b = v_fma(s, b1_3, c2_1b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-                c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
-                c2_0 = v_add(c2_0, c2_0b); c2_1 = v_add(c2_1, c2_1b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero();
-                vf c1_0b = v_zero(), c1_1b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                    { const vf s = v_set1(x[65]); c1_0b = v_fma(s, b0_1, c1_0b); c1_1b = v_fma(s, b1_1, c1_1b); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); }
-                    { const vf s = v_set1(x[67]); c1_0b = v_fma(s, b0_3, c1_0b); c1_1b = v_fma(s, b1_3, c1_1b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-                c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero();
-                vf c0_0c = v_zero(), c0_1c = v_zero();
-                vf c0_0d = v_zero(), c0_1d = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0c = v_fma(s, b0_2, c0_0c); c0_1c = v_fma(s, b1_2, c0_1c); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0d = v_fma(s, b0_3, c0_0d); c0_1d = v_fma(s, b1_3, c0_1d); }
-                }
-                c0_0 = v_add(c0_0, c0_0c); c0_1 = v_add(c0_1, c0_1c);
-                c0_0b = v_add(c0_0b, c0_0d); c0_1b = v_add(c0_1b, c0_1d);
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-            }
+    vf b[2];
+    UNROLL for (int v = 0; v < 2; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 2; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 32 columns from column n on. */
+INLINE void product_64x32_transposed_tile_2(const float *a, const float *b, float *c, float *panel, int64_t i,
+        int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = panel;
+    float *z = c + i * 32 + n;
+    vf sum[4][12][2];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 2; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x32_transposed_tile_2_step(sum[u % chains], x + u, y + u * 32, rows);
+        x += 4;
+        y += 128;
+    }
+    if (chains > 2) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 2; v++)
+                UNROLL for (int i = 0; i < 2; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 2][r][v]);
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 2; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 2; v++)
+            v_store(z + r * 32 + v * 16, sum[0][r][v]);
+}
+
+KERNEL void product_64x32_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi, float *restrict panel)
+{
+    for (int64_t n = 0; n < 32; n += 32) {
+        const float *corner = b + n * 64;
+        for (int64_t j = 0; j < 32; j += 16)
+            for (int64_t u = 0; u < 64; u += 16)
+                v_transpose(panel + u * 32 + j, 32, corner + j * 64 + u, 64);
+        int64_t i = lo;
+        for (; i + 12 <= hi; i += 12) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 12, 1);
+        }
+        for (; i + 10 <= hi; i += 10) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 10, 1);
+        }
+        for (; i + 8 <= hi; i += 8) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 8, 1);
+        }
+        for (; i + 7 <= hi; i += 7) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 7, 1);
+        }
+        for (; i + 6 <= hi; i += 6) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 3, 2);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 2, 2);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 1, 4);
         }
     }
 }
@@ -2600,355 +1334,66 @@ KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span pos
 
 /* C = A B on every row: [rows][27] x [27][64]. Tile 6 rows x 4 vectors, unrolled 4. 3456 FLOPs a row. 384 bytes a
    row and 6,912 more. Used by: d_x. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_27x64_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 32]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_27x64_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 32;
+    const float *y = b + n;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 6; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_27x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    UNROLL for (int u = 0; u < 3; u++)
+        product_27x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
 KERNEL void product_27x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[160]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[161]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[131]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[163]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[160]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[161]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0);
-                v_store(z + 336, c5_1);
-                v_store(z + 352, c5_2);
-                v_store(z + 368, c5_3);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[131]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-            }
+    for (int64_t n = 0; n < 64; n += 64) {
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_27x64_tile_4(a, b, c, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_27x64_tile_4(a, b, c, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_27x64_tile_4(a, b, c, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_27x64_tile_4(a, b, c, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_27x64_tile_4(a, b, c, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_27x64_tile_4(a, b, c, i, n, 1, 2);
         }
     }
 }
@@ -3210,262 +1655,66 @@ KERNEL void outer_32x64_update(const float *restrict a, const float *restrict b,
 
 /* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row.
    2,432 bytes a row and 69,632 more. Used by: d_linear. */
-KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict h_in)
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x256_relu_grad_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x256_relu_grad_tile_4(const float *a, const float *b, float *c, const float *h_in, int64_t i,
+        int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = b + n;
+    float *z = c + i * 272 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x256_relu_grad_tile_4_step(sum[u % chains], x + u, y + u * 272, rows);
+        x += 4;
+        y += 1088;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 272 + v * 16, v_keep(sum[0][r][v], v_load(h_in + (i + r) * 272 + n + v * 16)));
+}
+
+KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi, const float *restrict h_in)
 {
     for (int64_t n = 0; n < 256; n += 64) {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(h_in + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(h_in + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(h_in + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(h_in + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(h_in + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(h_in + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(h_in + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(h_in + (i + 1) * 272 + n + 48)));
-                v_store(z + 544, v_keep(c2_0, v_load(h_in + (i + 2) * 272 + n + 0)));
-                v_store(z + 560, v_keep(c2_1, v_load(h_in + (i + 2) * 272 + n + 16)));
-                v_store(z + 576, v_keep(c2_2, v_load(h_in + (i + 2) * 272 + n + 32)));
-                v_store(z + 592, v_keep(c2_3, v_load(h_in + (i + 2) * 272 + n + 48)));
-                v_store(z + 816, v_keep(c3_0, v_load(h_in + (i + 3) * 272 + n + 0)));
-                v_store(z + 832, v_keep(c3_1, v_load(h_in + (i + 3) * 272 + n + 16)));
-                v_store(z + 848, v_keep(c3_2, v_load(h_in + (i + 3) * 272 + n + 32)));
-                v_store(z + 864, v_keep(c3_3, v_load(h_in + (i + 3) * 272 + n + 48)));
-                v_store(z + 1088, v_keep(c4_0, v_load(h_in + (i + 4) * 272 + n + 0)));
-                v_store(z + 1104, v_keep(c4_1, v_load(h_in + (i + 4) * 272 + n + 16)));
-                v_store(z + 1120, v_keep(c4_2, v_load(h_in + (i + 4) * 272 + n + 32)));
-                v_store(z + 1136, v_keep(c4_3, v_load(h_in + (i + 4) * 272 + n + 48)));
-                v_store(z + 1360, v_keep(c5_0, v_load(h_in + (i + 5) * 272 + n + 0)));
-                v_store(z + 1376, v_keep(c5_1, v_load(h_in + (i + 5) * 272 + n + 16)));
-                v_store(z + 1392, v_keep(c5_2, v_load(h_in + (i + 5) * 272 + n + 32)));
-                v_store(z + 1408, v_keep(c5_3, v_load(h_in + (i + 5) * 272 + n + 48)));
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(h_in + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(h_in + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(h_in + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(h_in + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(h_in + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(h_in + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(h_in + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(h_in + (i + 1) * 272 + n + 48)));
-                v_store(z + 544, v_keep(c2_0, v_load(h_in + (i + 2) * 272 + n + 0)));
-                v_store(z + 560, v_keep(c2_1, v_load(h_in + (i + 2) * 272 + n + 16)));
-                v_store(z + 576, v_keep(c2_2, v_load(h_in + (i + 2) * 272 + n + 32)));
-                v_store(z + 592, v_keep(c2_3, v_load(h_in + (i + 2) * 272 + n + 48)));
-                v_store(z + 816, v_keep(c3_0, v_load(h_in + (i + 3) * 272 + n + 0)));
-                v_store(z + 832, v_keep(c3_1, v_load(h_in + (i + 3) * 272 + n + 16)));
-                v_store(z + 848, v_keep(c3_2, v_load(h_in + (i + 3) * 272 + n + 32)));
-                v_store(z + 864, v_keep(c3_3, v_load(h_in + (i + 3) * 272 + n + 48)));
-                v_store(z + 1088, v_keep(c4_0, v_load(h_in + (i + 4) * 272 + n + 0)));
-                v_store(z + 1104, v_keep(c4_1, v_load(h_in + (i + 4) * 272 + n + 16)));
-                v_store(z + 1120, v_keep(c4_2, v_load(h_in + (i + 4) * 272 + n + 32)));
-                v_store(z + 1136, v_keep(c4_3, v_load(h_in + (i + 4) * 272 + n + 48)));
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(h_in + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(h_in + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(h_in + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(h_in + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(h_in + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(h_in + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(h_in + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(h_in + (i + 1) * 272 + n + 48)));
-                v_store(z + 544, v_keep(c2_0, v_load(h_in + (i + 2) * 272 + n + 0)));
-                v_store(z + 560, v_keep(c2_1, v_load(h_in + (i + 2) * 272 + n + 16)));
-                v_store(z + 576, v_keep(c2_2, v_load(h_in + (i + 2) * 272 + n + 32)));
-                v_store(z + 592, v_keep(c2_3, v_load(h_in + (i + 2) * 272 + n + 48)));
-                v_store(z + 816, v_keep(c3_0, v_load(h_in + (i + 3) * 272 + n + 0)));
-                v_store(z + 832, v_keep(c3_1, v_load(h_in + (i + 3) * 272 + n + 16)));
-                v_store(z + 848, v_keep(c3_2, v_load(h_in + (i + 3) * 272 + n + 32)));
-                v_store(z + 864, v_keep(c3_3, v_load(h_in + (i + 3) * 272 + n + 48)));
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(h_in + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(h_in + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(h_in + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(h_in + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(h_in + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(h_in + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(h_in + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(h_in + (i + 1) * 272 + n + 48)));
-                v_store(z + 544, v_keep(c2_0, v_load(h_in + (i + 2) * 272 + n + 0)));
-                v_store(z + 560, v_keep(c2_1, v_load(h_in + (i + 2) * 272 + n + 16)));
-                v_store(z + 576, v_keep(c2_2, v_load(h_in + (i + 2) * 272 + n + 32)));
-                v_store(z + 592, v_keep(c2_3, v_load(h_in + (i + 2) * 272 + n + 48)));
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(h_in + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(h_in + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(h_in + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(h_in + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(h_in + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(h_in + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(h_in + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(h_in + (i + 1) * 272 + n + 48)));
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, v_keep(c0_0, v_load(h_in + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(h_in + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(h_in + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(h_in + (i + 0) * 272 + n + 48)));
-            }
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 1, 2);
         }
     }
 }
@@ -3694,336 +1943,80 @@ KERNEL void outer_64x256_update(const float *restrict a, const float *restrict b
 
 /* C = A B on every row: [rows][256] x [256][64]. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,344 bytes
    a row and 69,632 more. Used by: d_rms. */
-KERNEL void product_256x64_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_256x64_transposed_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
-    {
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 272]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
+INLINE void product_256x64_transposed_tile_4(const float *a, const float *b, float *c, float *panel, int64_t i,
+        int64_t n, int64_t from, int rows, int chains)
+{
+    const float *x = a + i * 272 + from;
+    const float *y = panel;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    if (from) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[0][r][v] = v_load(z + r * 64 + v * 16);
+    }
+    for (int t = 0; t < 32; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_256x64_transposed_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    if (from < 128) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) v_store(z + r * 64 + v * 16, sum[0][r][v]);
+        return;
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
+KERNEL void product_256x64_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi, float *restrict panel)
+{
+    for (int64_t n = 0; n < 64; n += 64) {
         for (int64_t from = 0; from < 256; from += 128) {
-            const float *corner = b + 0 * 272 + from;
+            const float *corner = b + n * 272 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 128; u += 16) v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
+                for (int64_t u = 0; u < 128; u += 16)
+                    v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[1360]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[1361]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[1362]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[1363]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0);
-                v_store(z + 336, c5_1);
-                v_store(z + 352, c5_2);
-                v_store(z + 368, c5_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 6, 1);
             }
             for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 5, 1);
             }
             for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 4, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 1, 2);
             }
         }
     }
@@ -4123,262 +2116,64 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. 512 bytes a
    row and 16,384 more. Used by: d_a. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x64_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x64_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = b + n;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
 KERNEL void product_64x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0);
-                v_store(z + 336, c5_1);
-                v_store(z + 352, c5_2);
-                v_store(z + 368, c5_3);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-            }
+    for (int64_t n = 0; n < 64; n += 64) {
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x64_tile_4(a, b, c, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x64_tile_4(a, b, c, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x64_tile_4(a, b, c, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x64_tile_4(a, b, c, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x64_tile_4(a, b, c, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x64_tile_4(a, b, c, i, n, 1, 2);
         }
     }
 }
@@ -4613,117 +2408,137 @@ KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. 2,568 bytes a
    row and 16 a key. Used by: d_qkv. */
-/* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=. */
-static inline void attention_grad_4x16_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
+/* d_out [rows][64] and the probabilities -> d_qkv [rows of keys][q, k, v of 64] +=. */
+/* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
+static inline void attention_grad_4x16_slopes(const float *restrict x, const float *restrict values,
+    const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
 {
     vf mean0 = v_zero();
-    for (int64_t j = 0; j < nk; j += 4) {
-        const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
+    for (int64_t j = 0; j < count; j += 4) {
+        const float *y0 = values + (int64_t)key_rows[j] * 192;
+        const float *y1 = values + (int64_t)key_rows[j + 1] * 192;
+        const float *y2 = values + (int64_t)key_rows[j + 2] * 192;
+        const float *y3 = values + (int64_t)key_rows[j + 3] * 192;
         const vf s0a = v_dots(v_load(x), v_load(y0), v_load(y1), v_load(y2), v_load(y3));
         const vf s0b = v_dots(v_load(x + 16), v_load(y0 + 16), v_load(y1 + 16), v_load(y2 + 16), v_load(y3 + 16));
         const vf s0c = v_dots(v_load(x + 32), v_load(y0 + 32), v_load(y1 + 32), v_load(y2 + 32), v_load(y3 + 32));
         const vf s0d = v_dots(v_load(x + 48), v_load(y0 + 48), v_load(y1 + 48), v_load(y2 + 48), v_load(y3 + 48));
         const vf s0 = v_fold(v_fold(s0a, s0b), v_fold(s0c, s0d));
-        v_store(d + j * 4, s0);
+        v_store(slopes + j * 4, s0);
         mean0 = v_fma(v_load(p + j * 4), s0, mean0);
     }
     mean0 = v_quad_sum(mean0);
-    for (int64_t j = 0; j < nk; j += 4, p += 16, d += 16) {
-        v_store(d, v_mul(v_mul(v_load(p), v_set1(0.25f)), v_sub(v_load(d), mean0)));
+    for (int64_t j = 0; j < count; j += 4, p += 16, slopes += 16) {
+        const vf scaled0 = v_mul(v_load(p), v_set1(0.25f));
+        v_store(slopes, v_mul(scaled0, v_sub(v_load(slopes), mean0)));
     }
 }
 
-static inline void attention_grad_4x16_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
-    const float *restrict probs, const float *restrict slopes, float *restrict dq, float *restrict dk)
+/* dq += slope k, dk += slope q and dv += p dy over all keys; k and v, dk and dv are 64 columns apart. */
+static inline void attention_grad_4x16_scatter(const float *restrict query, const float *restrict keys,
+    const float *restrict dy, const int32_t *restrict key_rows, int64_t count, const float *restrict probabilities,
+    const float *restrict slopes, float *restrict d_query, float *restrict d_keys)
 {
-    const float *p = probs, *d = slopes;
-    vf dq0 = v_load(dq), dq1 = v_load(dq + 16), dq2 = v_load(dq + 32), dq3 = v_load(dq + 48);
-    for (int64_t j = 0; j < nk; j += 4, p += 16, d += 16) {
-        {
-            const int64_t o = (int64_t)kv[j + 0] * 192;
-            dq0 = v_fma(v_set1(d[0]), v_load(k + o), dq0);
-            v_store(dk + o, v_fma(v_set1(d[0]), v_load(q), v_load(dk + o)));
-            v_store(dk + o + 64, v_fma(v_set1(p[0]), v_load(dy), v_load(dk + o + 64)));
-            dq1 = v_fma(v_set1(d[4]), v_load(k + o + 16), dq1);
-            v_store(dk + o + 16, v_fma(v_set1(d[4]), v_load(q + 16), v_load(dk + o + 16)));
-            v_store(dk + o + 80, v_fma(v_set1(p[4]), v_load(dy + 16), v_load(dk + o + 80)));
-            dq2 = v_fma(v_set1(d[8]), v_load(k + o + 32), dq2);
-            v_store(dk + o + 32, v_fma(v_set1(d[8]), v_load(q + 32), v_load(dk + o + 32)));
-            v_store(dk + o + 96, v_fma(v_set1(p[8]), v_load(dy + 32), v_load(dk + o + 96)));
-            dq3 = v_fma(v_set1(d[12]), v_load(k + o + 48), dq3);
-            v_store(dk + o + 48, v_fma(v_set1(d[12]), v_load(q + 48), v_load(dk + o + 48)));
-            v_store(dk + o + 112, v_fma(v_set1(p[12]), v_load(dy + 48), v_load(dk + o + 112)));
+    const float *p = probabilities;
+    const float *d = slopes;
+    vf dq0 = v_load(d_query);
+    vf dq1 = v_load(d_query + 16);
+    vf dq2 = v_load(d_query + 32);
+    vf dq3 = v_load(d_query + 48);
+    for (int64_t j = 0; j < count; j += 4, p += 16, d += 16) {
+        const float *k0 = keys + (int64_t)key_rows[j] * 192;
+        float *dk0 = d_keys + (int64_t)key_rows[j] * 192;
+        float *dv0 = dk0 + 64;
+        dq0 = v_fma(v_set1(d[0]), v_load(k0), dq0);
+        v_store(dk0, v_fma(v_set1(d[0]), v_load(query), v_load(dk0)));
+        v_store(dv0, v_fma(v_set1(p[0]), v_load(dy), v_load(dv0)));
+        dq1 = v_fma(v_set1(d[4]), v_load(k0 + 16), dq1);
+        v_store(dk0 + 16, v_fma(v_set1(d[4]), v_load(query + 16), v_load(dk0 + 16)));
+        v_store(dv0 + 16, v_fma(v_set1(p[4]), v_load(dy + 16), v_load(dv0 + 16)));
+        dq2 = v_fma(v_set1(d[8]), v_load(k0 + 32), dq2);
+        v_store(dk0 + 32, v_fma(v_set1(d[8]), v_load(query + 32), v_load(dk0 + 32)));
+        v_store(dv0 + 32, v_fma(v_set1(p[8]), v_load(dy + 32), v_load(dv0 + 32)));
+        dq3 = v_fma(v_set1(d[12]), v_load(k0 + 48), dq3);
+        v_store(dk0 + 48, v_fma(v_set1(d[12]), v_load(query + 48), v_load(dk0 + 48)));
+        v_store(dv0 + 48, v_fma(v_set1(p[12]), v_load(dy + 48), v_load(dv0 + 48)));
+        if (count - j > 1) {
+            const float *k1 = keys + (int64_t)key_rows[j + 1] * 192;
+            float *dk1 = d_keys + (int64_t)key_rows[j + 1] * 192;
+            float *dv1 = dk1 + 64;
+            dq0 = v_fma(v_set1(d[1]), v_load(k1), dq0);
+            v_store(dk1, v_fma(v_set1(d[1]), v_load(query), v_load(dk1)));
+            v_store(dv1, v_fma(v_set1(p[1]), v_load(dy), v_load(dv1)));
+            dq1 = v_fma(v_set1(d[5]), v_load(k1 + 16), dq1);
+            v_store(dk1 + 16, v_fma(v_set1(d[5]), v_load(query + 16), v_load(dk1 + 16)));
+            v_store(dv1 + 16, v_fma(v_set1(p[5]), v_load(dy + 16), v_load(dv1 + 16)));
+            dq2 = v_fma(v_set1(d[9]), v_load(k1 + 32), dq2);
+            v_store(dk1 + 32, v_fma(v_set1(d[9]), v_load(query + 32), v_load(dk1 + 32)));
+            v_store(dv1 + 32, v_fma(v_set1(p[9]), v_load(dy + 32), v_load(dv1 + 32)));
+            dq3 = v_fma(v_set1(d[13]), v_load(k1 + 48), dq3);
+            v_store(dk1 + 48, v_fma(v_set1(d[13]), v_load(query + 48), v_load(dk1 + 48)));
+            v_store(dv1 + 48, v_fma(v_set1(p[13]), v_load(dy + 48), v_load(dv1 + 48)));
         }
-        if (nk - j > 1) {
-            const int64_t o = (int64_t)kv[j + 1] * 192;
-            dq0 = v_fma(v_set1(d[1]), v_load(k + o), dq0);
-            v_store(dk + o, v_fma(v_set1(d[1]), v_load(q), v_load(dk + o)));
-            v_store(dk + o + 64, v_fma(v_set1(p[1]), v_load(dy), v_load(dk + o + 64)));
-            dq1 = v_fma(v_set1(d[5]), v_load(k + o + 16), dq1);
-            v_store(dk + o + 16, v_fma(v_set1(d[5]), v_load(q + 16), v_load(dk + o + 16)));
-            v_store(dk + o + 80, v_fma(v_set1(p[5]), v_load(dy + 16), v_load(dk + o + 80)));
-            dq2 = v_fma(v_set1(d[9]), v_load(k + o + 32), dq2);
-            v_store(dk + o + 32, v_fma(v_set1(d[9]), v_load(q + 32), v_load(dk + o + 32)));
-            v_store(dk + o + 96, v_fma(v_set1(p[9]), v_load(dy + 32), v_load(dk + o + 96)));
-            dq3 = v_fma(v_set1(d[13]), v_load(k + o + 48), dq3);
-            v_store(dk + o + 48, v_fma(v_set1(d[13]), v_load(q + 48), v_load(dk + o + 48)));
-            v_store(dk + o + 112, v_fma(v_set1(p[13]), v_load(dy + 48), v_load(dk + o + 112)));
+        if (count - j > 2) {
+            const float *k2 = keys + (int64_t)key_rows[j + 2] * 192;
+            float *dk2 = d_keys + (int64_t)key_rows[j + 2] * 192;
+            float *dv2 = dk2 + 64;
+            dq0 = v_fma(v_set1(d[2]), v_load(k2), dq0);
+            v_store(dk2, v_fma(v_set1(d[2]), v_load(query), v_load(dk2)));
+            v_store(dv2, v_fma(v_set1(p[2]), v_load(dy), v_load(dv2)));
+            dq1 = v_fma(v_set1(d[6]), v_load(k2 + 16), dq1);
+            v_store(dk2 + 16, v_fma(v_set1(d[6]), v_load(query + 16), v_load(dk2 + 16)));
+            v_store(dv2 + 16, v_fma(v_set1(p[6]), v_load(dy + 16), v_load(dv2 + 16)));
+            dq2 = v_fma(v_set1(d[10]), v_load(k2 + 32), dq2);
+            v_store(dk2 + 32, v_fma(v_set1(d[10]), v_load(query + 32), v_load(dk2 + 32)));
+            v_store(dv2 + 32, v_fma(v_set1(p[10]), v_load(dy + 32), v_load(dv2 + 32)));
+            dq3 = v_fma(v_set1(d[14]), v_load(k2 + 48), dq3);
+            v_store(dk2 + 48, v_fma(v_set1(d[14]), v_load(query + 48), v_load(dk2 + 48)));
+            v_store(dv2 + 48, v_fma(v_set1(p[14]), v_load(dy + 48), v_load(dv2 + 48)));
         }
-        if (nk - j > 2) {
-            const int64_t o = (int64_t)kv[j + 2] * 192;
-            dq0 = v_fma(v_set1(d[2]), v_load(k + o), dq0);
-            v_store(dk + o, v_fma(v_set1(d[2]), v_load(q), v_load(dk + o)));
-            v_store(dk + o + 64, v_fma(v_set1(p[2]), v_load(dy), v_load(dk + o + 64)));
-            dq1 = v_fma(v_set1(d[6]), v_load(k + o + 16), dq1);
-            v_store(dk + o + 16, v_fma(v_set1(d[6]), v_load(q + 16), v_load(dk + o + 16)));
-            v_store(dk + o + 80, v_fma(v_set1(p[6]), v_load(dy + 16), v_load(dk + o + 80)));
-            dq2 = v_fma(v_set1(d[10]), v_load(k + o + 32), dq2);
-            v_store(dk + o + 32, v_fma(v_set1(d[10]), v_load(q + 32), v_load(dk + o + 32)));
-            v_store(dk + o + 96, v_fma(v_set1(p[10]), v_load(dy + 32), v_load(dk + o + 96)));
-            dq3 = v_fma(v_set1(d[14]), v_load(k + o + 48), dq3);
-            v_store(dk + o + 48, v_fma(v_set1(d[14]), v_load(q + 48), v_load(dk + o + 48)));
-            v_store(dk + o + 112, v_fma(v_set1(p[14]), v_load(dy + 48), v_load(dk + o + 112)));
-        }
-        if (nk - j > 3) {
-            const int64_t o = (int64_t)kv[j + 3] * 192;
-            dq0 = v_fma(v_set1(d[3]), v_load(k + o), dq0);
-            v_store(dk + o, v_fma(v_set1(d[3]), v_load(q), v_load(dk + o)));
-            v_store(dk + o + 64, v_fma(v_set1(p[3]), v_load(dy), v_load(dk + o + 64)));
-            dq1 = v_fma(v_set1(d[7]), v_load(k + o + 16), dq1);
-            v_store(dk + o + 16, v_fma(v_set1(d[7]), v_load(q + 16), v_load(dk + o + 16)));
-            v_store(dk + o + 80, v_fma(v_set1(p[7]), v_load(dy + 16), v_load(dk + o + 80)));
-            dq2 = v_fma(v_set1(d[11]), v_load(k + o + 32), dq2);
-            v_store(dk + o + 32, v_fma(v_set1(d[11]), v_load(q + 32), v_load(dk + o + 32)));
-            v_store(dk + o + 96, v_fma(v_set1(p[11]), v_load(dy + 32), v_load(dk + o + 96)));
-            dq3 = v_fma(v_set1(d[15]), v_load(k + o + 48), dq3);
-            v_store(dk + o + 48, v_fma(v_set1(d[15]), v_load(q + 48), v_load(dk + o + 48)));
-            v_store(dk + o + 112, v_fma(v_set1(p[15]), v_load(dy + 48), v_load(dk + o + 112)));
+        if (count - j > 3) {
+            const float *k3 = keys + (int64_t)key_rows[j + 3] * 192;
+            float *dk3 = d_keys + (int64_t)key_rows[j + 3] * 192;
+            float *dv3 = dk3 + 64;
+            dq0 = v_fma(v_set1(d[3]), v_load(k3), dq0);
+            v_store(dk3, v_fma(v_set1(d[3]), v_load(query), v_load(dk3)));
+            v_store(dv3, v_fma(v_set1(p[3]), v_load(dy), v_load(dv3)));
+            dq1 = v_fma(v_set1(d[7]), v_load(k3 + 16), dq1);
+            v_store(dk3 + 16, v_fma(v_set1(d[7]), v_load(query + 16), v_load(dk3 + 16)));
+            v_store(dv3 + 16, v_fma(v_set1(p[7]), v_load(dy + 16), v_load(dv3 + 16)));
+            dq2 = v_fma(v_set1(d[11]), v_load(k3 + 32), dq2);
+            v_store(dk3 + 32, v_fma(v_set1(d[11]), v_load(query + 32), v_load(dk3 + 32)));
+            v_store(dv3 + 32, v_fma(v_set1(p[11]), v_load(dy + 32), v_load(dv3 + 32)));
+            dq3 = v_fma(v_set1(d[15]), v_load(k3 + 48), dq3);
+            v_store(dk3 + 48, v_fma(v_set1(d[15]), v_load(query + 48), v_load(dk3 + 48)));
+            v_store(dv3 + 48, v_fma(v_set1(p[15]), v_load(dy + 48), v_load(dv3 + 48)));
         }
     }
-    v_store(dq, dq0);
-    v_store(dq + 16, dq1);
-    v_store(dq + 32, dq2);
-    v_store(dq + 48, dq3);
+    v_store(d_query, dq0);
+    v_store(d_query + 16, dq1);
+    v_store(d_query + 32, dq2);
+    v_store(d_query + 48, dq3);
 }
 
-KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
+KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict ancestors,
+        const int32_t *restrict depth, int64_t keys_ld, const float *restrict probabilities,
+        const float *restrict d_out, float *restrict d_qkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[1024];
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
-        const int64_t room = 64 / quads, most = r + (room < 8 ? room : 8), limit = most < hi ? most : hi;
-        for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++) continue;
-        for (int64_t g = 0; g < 1; g++) {
+        const int64_t fit = 64 / quads, most = r + (fit < 8 ? fit : 8), limit = most < hi ? most : hi;
+        for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++)
+            continue;
+        for (int64_t c = 0, p = 0; c < 64; c += 64, p += 16) {
+            for (int64_t i = r; i < end; i++)
+                attention_grad_4x16_slopes(d_out + i * 64 + c, qkv + 128 + c, ancestors + i * keys_ld, depth[i] + 1,
+                    probabilities + i * keys_ld * 4 + p, slopes + (i - r) * quads * 16);
             for (int64_t i = r; i < end; i++) {
-                float *d = slopes + (i - r) * quads * 16;
-                attention_grad_4x16_slopes_group(dout + i * 64 + g * 64, qkv + 128 + g * 64, anc + i * anc_ld, depth[i] + 1,
-                    probs + i * anc_ld * 4 + g * 16, d);
-            }
-            for (int64_t i = r; i < end; i++) {
-                const int32_t *kv = anc + i * anc_ld;
-                const int64_t own = (int64_t)kv[depth[i]] * 192 + g * 64;
-                attention_grad_4x16_scatter_group(qkv + own, qkv + 64 + g * 64, dout + i * 64 + g * 64, kv, depth[i] + 1,
-                    probs + i * anc_ld * 4 + g * 16, slopes + (i - r) * quads * 16, dqkv + own, dqkv + 64 + g * 64);
+                const int32_t *key_rows = ancestors + i * keys_ld;
+                const int64_t own = (int64_t)key_rows[depth[i]] * 192 + c;
+                attention_grad_4x16_scatter(qkv + own, qkv + 64 + c, d_out + i * 64 + c, key_rows, depth[i] + 1,
+                    probabilities + i * keys_ld * 4 + p, slopes + (i - r) * quads * 16,
+                    d_qkv + own, d_qkv + 64 + c);
             }
         }
     }
@@ -4733,336 +2548,80 @@ KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restri
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
    a row and 49,152 more. Used by: d_rms. */
-KERNEL void product_192x64_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_192x64_transposed_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
-    {
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 192]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
+INLINE void product_192x64_transposed_tile_4(const float *a, const float *b, float *c, float *panel, int64_t i,
+        int64_t n, int64_t from, int rows, int chains)
+{
+    const float *x = a + i * 192 + from;
+    const float *y = panel;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    if (from) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[0][r][v] = v_load(z + r * 64 + v * 16);
+    }
+    for (int t = 0; t < 24; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_192x64_transposed_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    if (from < 96) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) v_store(z + r * 64 + v * 16, sum[0][r][v]);
+        return;
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
+KERNEL void product_192x64_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi, float *restrict panel)
+{
+    for (int64_t n = 0; n < 64; n += 64) {
         for (int64_t from = 0; from < 192; from += 96) {
-            const float *corner = b + 0 * 192 + from;
+            const float *corner = b + n * 192 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 96; u += 16) v_transpose(panel + u * 64 + j, 64, corner + j * 192 + u, 192);
+                for (int64_t u = 0; u < 96; u += 16)
+                    v_transpose(panel + u * 64 + j, 64, corner + j * 192 + u, 192);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[768]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[960]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[769]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[961]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[770]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[962]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[771]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[963]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0);
-                v_store(z + 336, c5_1);
-                v_store(z + 352, c5_2);
-                v_store(z + 368, c5_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 6, 1);
             }
             for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[768]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[769]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[770]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[771]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 5, 1);
             }
             for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 4, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 1, 2);
             }
         }
     }

@@ -84,8 +84,8 @@ static inline vf    v_keep(vf dy, vf y)
 static inline vf    v_pow2(vf t) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
 static inline vf    v_ratio(vf a, vf b, vf eps) { return vdivq_f32(a, vaddq_f32(vsqrtq_f32(b), eps)); }
 
-#define v_fma_lane(acc, w, x, L) vfmaq_laneq_f32(acc, w, x, L)
-#define v_mul_lane(w, x, L)      vmulq_laneq_f32(w, x, L)
+static inline vf    v_fma_lane(vf c, vf a, vf x, int i) { return vfmaq_f32(c, a, vdupq_n_f32(x[i])); }
+static inline vf    v_mul_lane(vf a, vf x, int i)       { return vmulq_f32(a, vdupq_n_f32(x[i])); }
 
 /* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step
    the pointer by any stride. */
@@ -94,6 +94,13 @@ static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
 static inline void v2_store(float *q, v2f a) { vst1q_f32_x2(q, a); }
 static inline v2f v2_set1(float x) { return (v2f){{ v_set1(x), v_set1(x) }}; }
 static inline v2f v2_zero(void) { return v2_set1(0.0f); }
+static inline v2f v2_add(v2f a, v2f b)
+{
+    return (v2f){{
+        v_add(a.val[0], b.val[0]),
+        v_add(a.val[1], b.val[1]),
+    }};
+}
 static inline v2f v2_sub(v2f a, v2f b)
 {
     return (v2f){{
@@ -136,11 +143,35 @@ static inline v2f v2_ratio(v2f a, v2f b, v2f eps)
         v_ratio(a.val[1], b.val[1], eps.val[1]),
     }};
 }
+static inline v2f v2_mul_lane(v2f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v2f){{
+        vmulq_f32(a.val[0], s),
+        vmulq_f32(a.val[1], s),
+    }};
+}
+static inline v2f v2_fma_lane(v2f c, v2f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v2f){{
+        vfmaq_f32(c.val[0], a.val[0], s),
+        vfmaq_f32(c.val[1], a.val[1], s),
+    }};
+}
 typedef float32x4x3_t v3f;
 static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
 static inline void v3_store(float *q, v3f a) { vst1q_f32_x3(q, a); }
 static inline v3f v3_set1(float x) { return (v3f){{ v_set1(x), v_set1(x), v_set1(x) }}; }
 static inline v3f v3_zero(void) { return v3_set1(0.0f); }
+static inline v3f v3_add(v3f a, v3f b)
+{
+    return (v3f){{
+        v_add(a.val[0], b.val[0]),
+        v_add(a.val[1], b.val[1]),
+        v_add(a.val[2], b.val[2]),
+    }};
+}
 static inline v3f v3_sub(v3f a, v3f b)
 {
     return (v3f){{
@@ -189,11 +220,38 @@ static inline v3f v3_ratio(v3f a, v3f b, v3f eps)
         v_ratio(a.val[2], b.val[2], eps.val[2]),
     }};
 }
+static inline v3f v3_mul_lane(v3f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v3f){{
+        vmulq_f32(a.val[0], s),
+        vmulq_f32(a.val[1], s),
+        vmulq_f32(a.val[2], s),
+    }};
+}
+static inline v3f v3_fma_lane(v3f c, v3f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v3f){{
+        vfmaq_f32(c.val[0], a.val[0], s),
+        vfmaq_f32(c.val[1], a.val[1], s),
+        vfmaq_f32(c.val[2], a.val[2], s),
+    }};
+}
 typedef float32x4x4_t v4f;
 static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
 static inline void v4_store(float *q, v4f a) { vst1q_f32_x4(q, a); }
 static inline v4f v4_set1(float x) { return (v4f){{ v_set1(x), v_set1(x), v_set1(x), v_set1(x) }}; }
 static inline v4f v4_zero(void) { return v4_set1(0.0f); }
+static inline v4f v4_add(v4f a, v4f b)
+{
+    return (v4f){{
+        v_add(a.val[0], b.val[0]),
+        v_add(a.val[1], b.val[1]),
+        v_add(a.val[2], b.val[2]),
+        v_add(a.val[3], b.val[3]),
+    }};
+}
 static inline v4f v4_sub(v4f a, v4f b)
 {
     return (v4f){{
@@ -246,6 +304,26 @@ static inline v4f v4_ratio(v4f a, v4f b, v4f eps)
         v_ratio(a.val[1], b.val[1], eps.val[1]),
         v_ratio(a.val[2], b.val[2], eps.val[2]),
         v_ratio(a.val[3], b.val[3], eps.val[3]),
+    }};
+}
+static inline v4f v4_mul_lane(v4f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v4f){{
+        vmulq_f32(a.val[0], s),
+        vmulq_f32(a.val[1], s),
+        vmulq_f32(a.val[2], s),
+        vmulq_f32(a.val[3], s),
+    }};
+}
+static inline v4f v4_fma_lane(v4f c, v4f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v4f){{
+        vfmaq_f32(c.val[0], a.val[0], s),
+        vfmaq_f32(c.val[1], a.val[1], s),
+        vfmaq_f32(c.val[2], a.val[2], s),
+        vfmaq_f32(c.val[3], a.val[3], s),
     }};
 }
 
@@ -423,8 +501,16 @@ static inline vf v_quad_max(vf x) { return vdupq_n_f32(vmaxvq_f32(x)); }
 static inline vf v_quad_sum(vf x) { x = vpaddq_f32(x, x); return vpaddq_f32(x, x); }
 static inline vf v_inverse(vf x) { return v_div(v_set1(1.0f), x); }
 
-/* Which of a quad's keys count, by the number of keys modulo 4. */
-static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0};
+/* Limits of a quad's scores by the number of keys modulo 4: the smaller of score and limit is -infinity where the quad has no
+   key, whose exponential is 0. */
+#define ANY __builtin_inff()
+#define NONE -__builtin_inff()
+static const float key_limits[16] = {
+    ANY, ANY, ANY, ANY, /* a whole quad */
+    ANY, NONE, NONE, NONE,
+    ANY, ANY, NONE, NONE,
+    ANY, ANY, ANY, NONE,
+};
 
 #pragma GCC diagnostic pop
 
@@ -548,10 +634,17 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
 #define KERNEL static __attribute__((noinline))
-#define EXPORT __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are passed matters to nobody outside this file */
+#define EXPORT __attribute__((visibility("default")))
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
 /* The logarithm, for the loss and the first weights, of four numbers at once: x = m 2^e with m in [1/sqrt 2, sqrt 2), then
@@ -650,7 +743,7 @@ static rates rates_of(const eegen *s, float lr)
                     (float)(s->eps * fix) };
 }
 
-/* Adam on one vector, or two to four neighbours: weights and state are updated in place; gives the new weights. */
+/* Adam on one vector, or two to four neighbours: weights and state are updated in place; returns the new weights. */
 static inline __attribute__((unused)) vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
     const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
@@ -1066,198 +1159,234 @@ STREAMING KERNEL void product_64x192(const float *restrict a, const float *restr
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. 1,032 bytes a row and 16 a
    key. Used by: a. */
-/* qkv [kv rows][q, k, v of 64], anc [rows][anc_ld] -> out [rows][64], probs [rows][quads][4 heads][4 keys]. */
-static inline void attention_4x16_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
+/* qkv [rows of keys][q, k, v of 64] -> out [rows][64], probabilities [rows][quads][4 heads][4 keys].
+   Rows of equally many quads are done a few at a time, one step for all of them before the next: the steps of one row
+   wait for each other. Of the last quad's keys those that are missing repeat the last one. */
+/* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
+static inline void attention_4x16_scores(const float *restrict x, const float *restrict keys,
+    const int32_t *restrict key_rows, int64_t count, float *restrict scores)
 {
-    for (int64_t j = 0; j < nk; j += 4, s += 16) {
-        const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
-        vf s0_0 = v_mul(v_load(x), v_load(y0)), s0_1 = v_mul(v_load(x), v_load(y1)), s0_2 = v_mul(v_load(x), v_load(y2)), s0_3 = v_mul(v_load(x), v_load(y3));
-        s0_0 = v_fma(v_load(x + 4), v_load(y0 + 4), s0_0); s0_1 = v_fma(v_load(x + 4), v_load(y1 + 4), s0_1); s0_2 = v_fma(v_load(x + 4), v_load(y2 + 4), s0_2); s0_3 = v_fma(v_load(x + 4), v_load(y3 + 4), s0_3);
-        s0_0 = v_fma(v_load(x + 8), v_load(y0 + 8), s0_0); s0_1 = v_fma(v_load(x + 8), v_load(y1 + 8), s0_1); s0_2 = v_fma(v_load(x + 8), v_load(y2 + 8), s0_2); s0_3 = v_fma(v_load(x + 8), v_load(y3 + 8), s0_3);
-        s0_0 = v_fma(v_load(x + 12), v_load(y0 + 12), s0_0); s0_1 = v_fma(v_load(x + 12), v_load(y1 + 12), s0_1); s0_2 = v_fma(v_load(x + 12), v_load(y2 + 12), s0_2); s0_3 = v_fma(v_load(x + 12), v_load(y3 + 12), s0_3);
+    for (int64_t j = 0; j < count; j += 4, scores += 16) {
+        const float *y0 = keys + (int64_t)key_rows[j] * 192;
+        const float *y1 = keys + (int64_t)key_rows[j + 1] * 192;
+        const float *y2 = keys + (int64_t)key_rows[j + 2] * 192;
+        const float *y3 = keys + (int64_t)key_rows[j + 3] * 192;
+        vf s0_0 = v_mul(v_load(x), v_load(y0));
+        vf s0_1 = v_mul(v_load(x), v_load(y1));
+        vf s0_2 = v_mul(v_load(x), v_load(y2));
+        vf s0_3 = v_mul(v_load(x), v_load(y3));
+        s0_0 = v_fma(v_load(x + 4), v_load(y0 + 4), s0_0);
+        s0_1 = v_fma(v_load(x + 4), v_load(y1 + 4), s0_1);
+        s0_2 = v_fma(v_load(x + 4), v_load(y2 + 4), s0_2);
+        s0_3 = v_fma(v_load(x + 4), v_load(y3 + 4), s0_3);
+        s0_0 = v_fma(v_load(x + 8), v_load(y0 + 8), s0_0);
+        s0_1 = v_fma(v_load(x + 8), v_load(y1 + 8), s0_1);
+        s0_2 = v_fma(v_load(x + 8), v_load(y2 + 8), s0_2);
+        s0_3 = v_fma(v_load(x + 8), v_load(y3 + 8), s0_3);
+        s0_0 = v_fma(v_load(x + 12), v_load(y0 + 12), s0_0);
+        s0_1 = v_fma(v_load(x + 12), v_load(y1 + 12), s0_1);
+        s0_2 = v_fma(v_load(x + 12), v_load(y2 + 12), s0_2);
+        s0_3 = v_fma(v_load(x + 12), v_load(y3 + 12), s0_3);
         const vf s0 = v_sum4(s0_0, s0_1, s0_2, s0_3);
-        vf s1_0 = v_mul(v_load(x + 16), v_load(y0 + 16)), s1_1 = v_mul(v_load(x + 16), v_load(y1 + 16)), s1_2 = v_mul(v_load(x + 16), v_load(y2 + 16)), s1_3 = v_mul(v_load(x + 16), v_load(y3 + 16));
-        s1_0 = v_fma(v_load(x + 20), v_load(y0 + 20), s1_0); s1_1 = v_fma(v_load(x + 20), v_load(y1 + 20), s1_1); s1_2 = v_fma(v_load(x + 20), v_load(y2 + 20), s1_2); s1_3 = v_fma(v_load(x + 20), v_load(y3 + 20), s1_3);
-        s1_0 = v_fma(v_load(x + 24), v_load(y0 + 24), s1_0); s1_1 = v_fma(v_load(x + 24), v_load(y1 + 24), s1_1); s1_2 = v_fma(v_load(x + 24), v_load(y2 + 24), s1_2); s1_3 = v_fma(v_load(x + 24), v_load(y3 + 24), s1_3);
-        s1_0 = v_fma(v_load(x + 28), v_load(y0 + 28), s1_0); s1_1 = v_fma(v_load(x + 28), v_load(y1 + 28), s1_1); s1_2 = v_fma(v_load(x + 28), v_load(y2 + 28), s1_2); s1_3 = v_fma(v_load(x + 28), v_load(y3 + 28), s1_3);
+        vf s1_0 = v_mul(v_load(x + 16), v_load(y0 + 16));
+        vf s1_1 = v_mul(v_load(x + 16), v_load(y1 + 16));
+        vf s1_2 = v_mul(v_load(x + 16), v_load(y2 + 16));
+        vf s1_3 = v_mul(v_load(x + 16), v_load(y3 + 16));
+        s1_0 = v_fma(v_load(x + 20), v_load(y0 + 20), s1_0);
+        s1_1 = v_fma(v_load(x + 20), v_load(y1 + 20), s1_1);
+        s1_2 = v_fma(v_load(x + 20), v_load(y2 + 20), s1_2);
+        s1_3 = v_fma(v_load(x + 20), v_load(y3 + 20), s1_3);
+        s1_0 = v_fma(v_load(x + 24), v_load(y0 + 24), s1_0);
+        s1_1 = v_fma(v_load(x + 24), v_load(y1 + 24), s1_1);
+        s1_2 = v_fma(v_load(x + 24), v_load(y2 + 24), s1_2);
+        s1_3 = v_fma(v_load(x + 24), v_load(y3 + 24), s1_3);
+        s1_0 = v_fma(v_load(x + 28), v_load(y0 + 28), s1_0);
+        s1_1 = v_fma(v_load(x + 28), v_load(y1 + 28), s1_1);
+        s1_2 = v_fma(v_load(x + 28), v_load(y2 + 28), s1_2);
+        s1_3 = v_fma(v_load(x + 28), v_load(y3 + 28), s1_3);
         const vf s1 = v_sum4(s1_0, s1_1, s1_2, s1_3);
-        v_store(s, s0);
-        v_store(s + 4, s1);
+        v_store(scores, s0);
+        v_store(scores + 4, s1);
     }
 }
 
-static inline void attention_4x16_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
+/* Sum of values by their probabilities. */
+static inline void attention_4x16_values(const float *restrict values, const int32_t *restrict key_rows,
+    int64_t count, const float *restrict probabilities, float *restrict out)
 {
-    const float *p = probs;
-    vf y0 = v_zero(), y1 = v_zero(), y2 = v_zero(), y3 = v_zero(), y4 = v_zero(), y5 = v_zero(), y6 = v_zero(), y7 = v_zero();
-    for (int64_t j = 0; j < nk; j += 4, p += 16) {
+    const float *p = probabilities;
+    vf sum0 = v_zero();
+    vf sum1 = v_zero();
+    vf sum2 = v_zero();
+    vf sum3 = v_zero();
+    vf sum4 = v_zero();
+    vf sum5 = v_zero();
+    vf sum6 = v_zero();
+    vf sum7 = v_zero();
+    for (int64_t j = 0; j < count; j += 4, p += 16) {
         const vf p0 = v_load(p);
         const vf p1 = v_load(p + 4);
-        {
-            const float *v = value + (int64_t)kv[j + 0] * 192;
-            y0 = v_fma_lane(y0, v_load(v), p0, 0);
-            y1 = v_fma_lane(y1, v_load(v + 4), p0, 0);
-            y2 = v_fma_lane(y2, v_load(v + 8), p0, 0);
-            y3 = v_fma_lane(y3, v_load(v + 12), p0, 0);
-            y4 = v_fma_lane(y4, v_load(v + 16), p1, 0);
-            y5 = v_fma_lane(y5, v_load(v + 20), p1, 0);
-            y6 = v_fma_lane(y6, v_load(v + 24), p1, 0);
-            y7 = v_fma_lane(y7, v_load(v + 28), p1, 0);
+        const float *v0 = values + (int64_t)key_rows[j] * 192;
+        sum0 = v_fma_lane(sum0, v_load(v0), p0, 0);
+        sum1 = v_fma_lane(sum1, v_load(v0 + 4), p0, 0);
+        sum2 = v_fma_lane(sum2, v_load(v0 + 8), p0, 0);
+        sum3 = v_fma_lane(sum3, v_load(v0 + 12), p0, 0);
+        sum4 = v_fma_lane(sum4, v_load(v0 + 16), p1, 0);
+        sum5 = v_fma_lane(sum5, v_load(v0 + 20), p1, 0);
+        sum6 = v_fma_lane(sum6, v_load(v0 + 24), p1, 0);
+        sum7 = v_fma_lane(sum7, v_load(v0 + 28), p1, 0);
+        if (count - j > 1) {
+            const float *v1 = values + (int64_t)key_rows[j + 1] * 192;
+            sum0 = v_fma_lane(sum0, v_load(v1), p0, 1);
+            sum1 = v_fma_lane(sum1, v_load(v1 + 4), p0, 1);
+            sum2 = v_fma_lane(sum2, v_load(v1 + 8), p0, 1);
+            sum3 = v_fma_lane(sum3, v_load(v1 + 12), p0, 1);
+            sum4 = v_fma_lane(sum4, v_load(v1 + 16), p1, 1);
+            sum5 = v_fma_lane(sum5, v_load(v1 + 20), p1, 1);
+            sum6 = v_fma_lane(sum6, v_load(v1 + 24), p1, 1);
+            sum7 = v_fma_lane(sum7, v_load(v1 + 28), p1, 1);
         }
-        if (nk - j > 1) {
-            const float *v = value + (int64_t)kv[j + 1] * 192;
-            y0 = v_fma_lane(y0, v_load(v), p0, 1);
-            y1 = v_fma_lane(y1, v_load(v + 4), p0, 1);
-            y2 = v_fma_lane(y2, v_load(v + 8), p0, 1);
-            y3 = v_fma_lane(y3, v_load(v + 12), p0, 1);
-            y4 = v_fma_lane(y4, v_load(v + 16), p1, 1);
-            y5 = v_fma_lane(y5, v_load(v + 20), p1, 1);
-            y6 = v_fma_lane(y6, v_load(v + 24), p1, 1);
-            y7 = v_fma_lane(y7, v_load(v + 28), p1, 1);
+        if (count - j > 2) {
+            const float *v2 = values + (int64_t)key_rows[j + 2] * 192;
+            sum0 = v_fma_lane(sum0, v_load(v2), p0, 2);
+            sum1 = v_fma_lane(sum1, v_load(v2 + 4), p0, 2);
+            sum2 = v_fma_lane(sum2, v_load(v2 + 8), p0, 2);
+            sum3 = v_fma_lane(sum3, v_load(v2 + 12), p0, 2);
+            sum4 = v_fma_lane(sum4, v_load(v2 + 16), p1, 2);
+            sum5 = v_fma_lane(sum5, v_load(v2 + 20), p1, 2);
+            sum6 = v_fma_lane(sum6, v_load(v2 + 24), p1, 2);
+            sum7 = v_fma_lane(sum7, v_load(v2 + 28), p1, 2);
         }
-        if (nk - j > 2) {
-            const float *v = value + (int64_t)kv[j + 2] * 192;
-            y0 = v_fma_lane(y0, v_load(v), p0, 2);
-            y1 = v_fma_lane(y1, v_load(v + 4), p0, 2);
-            y2 = v_fma_lane(y2, v_load(v + 8), p0, 2);
-            y3 = v_fma_lane(y3, v_load(v + 12), p0, 2);
-            y4 = v_fma_lane(y4, v_load(v + 16), p1, 2);
-            y5 = v_fma_lane(y5, v_load(v + 20), p1, 2);
-            y6 = v_fma_lane(y6, v_load(v + 24), p1, 2);
-            y7 = v_fma_lane(y7, v_load(v + 28), p1, 2);
-        }
-        if (nk - j > 3) {
-            const float *v = value + (int64_t)kv[j + 3] * 192;
-            y0 = v_fma_lane(y0, v_load(v), p0, 3);
-            y1 = v_fma_lane(y1, v_load(v + 4), p0, 3);
-            y2 = v_fma_lane(y2, v_load(v + 8), p0, 3);
-            y3 = v_fma_lane(y3, v_load(v + 12), p0, 3);
-            y4 = v_fma_lane(y4, v_load(v + 16), p1, 3);
-            y5 = v_fma_lane(y5, v_load(v + 20), p1, 3);
-            y6 = v_fma_lane(y6, v_load(v + 24), p1, 3);
-            y7 = v_fma_lane(y7, v_load(v + 28), p1, 3);
+        if (count - j > 3) {
+            const float *v3 = values + (int64_t)key_rows[j + 3] * 192;
+            sum0 = v_fma_lane(sum0, v_load(v3), p0, 3);
+            sum1 = v_fma_lane(sum1, v_load(v3 + 4), p0, 3);
+            sum2 = v_fma_lane(sum2, v_load(v3 + 8), p0, 3);
+            sum3 = v_fma_lane(sum3, v_load(v3 + 12), p0, 3);
+            sum4 = v_fma_lane(sum4, v_load(v3 + 16), p1, 3);
+            sum5 = v_fma_lane(sum5, v_load(v3 + 20), p1, 3);
+            sum6 = v_fma_lane(sum6, v_load(v3 + 24), p1, 3);
+            sum7 = v_fma_lane(sum7, v_load(v3 + 28), p1, 3);
         }
     }
-    v_store(y, y0);
-    v_store(y + 4, y1);
-    v_store(y + 8, y2);
-    v_store(y + 12, y3);
-    v_store(y + 16, y4);
-    v_store(y + 20, y5);
-    v_store(y + 24, y6);
-    v_store(y + 28, y7);
+    v_store(out, sum0);
+    v_store(out + 4, sum1);
+    v_store(out + 8, sum2);
+    v_store(out + 12, sum3);
+    v_store(out + 16, sum4);
+    v_store(out + 20, sum5);
+    v_store(out + 24, sum6);
+    v_store(out + 28, sum7);
 }
 
-/* 1 quad a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void attention_4x16_softmax1(float *const p[4], const float *const exists[4])
+/* Softmax in place of rows r to end of one quad each, 4 score vectors at once. */
+static inline void attention_4x16_softmax1(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
+    int64_t r, int64_t end)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
-    vf x[4], t[4], r[4], top[4];
-    for (int i = 0; i < 4; i++) x[i] = v_load(p[i]);
-    for (int i = 0; i < 4; i++) top[i] = v_quad_max(x[i]);
-    for (int i = 0; i < 4; i++) x[i] = v_max(least, v_sub(x[i], top[i]));
-    for (int i = 0; i < 4; i++) t[i] = v_fma(x[i], base2, magic);
-    for (int i = 0; i < 4; i++) r[i] = v_sub(magic, t[i]);
-    for (int i = 0; i < 4; i++) r[i] = v_fma(x[i], base2, r[i]);
-    for (int i = 0; i < 4; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
-    for (int i = 0; i < 4; i++) x[i] = v_mul(x[i], v_quad(exists[i]));
-    for (int i = 0; i < 4; i++) top[i] = x[i];
-    const vf share = v_inverse(v_sum4(top[0], top[1], top[2], top[3]));
-    v_store(p[0], v_mul_lane(x[0], share, 0));
-    v_store(p[1], v_mul_lane(x[1], share, 1));
-    v_store(p[2], v_mul_lane(x[2], share, 2));
-    v_store(p[3], v_mul_lane(x[3], share, 3));
+    for (int64_t i = r; i < end; i += 1) {
+        const int64_t row0 = i;
+        const float *limit0 = key_limits + 4 * ((depth[row0] + 1) & 3);
+        float *scores0 = scores + row0 * keys_ld * 4;
+        const float *const limit[] = { limit0, limit0, limit0, limit0 };
+        float *const p[] = { scores0, scores0 + 4, scores0 + 8, scores0 + 12 };
+        vf e[4][1], top[4], sum[4];
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_min(v_quad(limit[n]), v_load(p[n]));
+            top[n] = v_quad_max(e[n][0]);
+        }
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_exp_scaled(v_sub(e[n][0], top[n]), 0.25f);
+            sum[n] = e[n][0];
+        }
+        const vf inverse = v_inverse(v_sum4(sum[0], sum[1], sum[2], sum[3]));
+        v_store(p[0], v_mul_lane(e[0][0], inverse, 0));
+        v_store(p[1], v_mul_lane(e[1][0], inverse, 1));
+        v_store(p[2], v_mul_lane(e[2][0], inverse, 2));
+        v_store(p[3], v_mul_lane(e[3][0], inverse, 3));
+    }
 }
 
-/* 2 quads a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void attention_4x16_softmax2(float *const p[4], const float *const exists[4])
+/* Softmax in place of rows r to end of two quads each, 4 score vectors at once. */
+static inline void attention_4x16_softmax2(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
+    int64_t r, int64_t end)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
-    vf x[8], t[8], r[8], top[4];
-    for (int i = 0; i < 8; i++) x[i] = v_load(p[i / 2] + i % 2 * 16);
-    for (int i = 0; i < 4; i++) top[i] = v_quad_max(v_max(x[2 * i], x[2 * i + 1]));
-    for (int i = 0; i < 8; i++) x[i] = v_max(least, v_sub(x[i], top[i / 2]));
-    for (int i = 0; i < 8; i++) t[i] = v_fma(x[i], base2, magic);
-    for (int i = 0; i < 8; i++) r[i] = v_sub(magic, t[i]);
-    for (int i = 0; i < 8; i++) r[i] = v_fma(x[i], base2, r[i]);
-    for (int i = 0; i < 8; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
-    for (int i = 0; i < 4; i++) x[i * 2 + 1] = v_mul(x[i * 2 + 1], v_quad(exists[i]));
-    for (int i = 0; i < 4; i++) top[i] = v_add(x[2 * i], x[2 * i + 1]);
-    const vf share = v_inverse(v_sum4(top[0], top[1], top[2], top[3]));
-    v_store(p[0], v_mul_lane(x[0], share, 0));
-    v_store(p[0] + 16, v_mul_lane(x[1], share, 0));
-    v_store(p[1], v_mul_lane(x[2], share, 1));
-    v_store(p[1] + 16, v_mul_lane(x[3], share, 1));
-    v_store(p[2], v_mul_lane(x[4], share, 2));
-    v_store(p[2] + 16, v_mul_lane(x[5], share, 2));
-    v_store(p[3], v_mul_lane(x[6], share, 3));
-    v_store(p[3] + 16, v_mul_lane(x[7], share, 3));
+    for (int64_t i = r; i < end; i += 1) {
+        const int64_t row0 = i;
+        const float *limit0 = key_limits + 4 * ((depth[row0] + 1) & 3);
+        float *scores0 = scores + row0 * keys_ld * 4;
+        const float *const limit[] = { limit0, limit0, limit0, limit0 };
+        float *const p[] = { scores0, scores0 + 4, scores0 + 8, scores0 + 12 };
+        vf e[4][2], top[4], sum[4];
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_load(p[n]);
+            e[n][1] = v_min(v_quad(limit[n]), v_load(p[n] + 16));
+            top[n] = v_quad_max(v_max(e[n][0], e[n][1]));
+        }
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_exp_scaled(v_sub(e[n][0], top[n]), 0.25f);
+            e[n][1] = v_exp_scaled(v_sub(e[n][1], top[n]), 0.25f);
+            sum[n] = v_add(e[n][0], e[n][1]);
+        }
+        const vf inverse = v_inverse(v_sum4(sum[0], sum[1], sum[2], sum[3]));
+        v_store(p[0], v_mul_lane(e[0][0], inverse, 0));
+        v_store(p[0] + 16, v_mul_lane(e[0][1], inverse, 0));
+        v_store(p[1], v_mul_lane(e[1][0], inverse, 1));
+        v_store(p[1] + 16, v_mul_lane(e[1][1], inverse, 1));
+        v_store(p[2], v_mul_lane(e[2][0], inverse, 2));
+        v_store(p[2] + 16, v_mul_lane(e[2][1], inverse, 2));
+        v_store(p[3], v_mul_lane(e[3][0], inverse, 3));
+        v_store(p[3] + 16, v_mul_lane(e[3][1], inverse, 3));
+    }
 }
 
-static inline void attention_4x16_softmax(float *restrict p, int64_t nk)
+/* Softmax in place of one score vector of a row of any number of keys. */
+static inline void attention_4x16_softmax(float *restrict scores, int64_t count)
 {
-    vf top = v_load(p), total = v_zero();
-    for (int64_t j = 4; j < nk; j += 4) top = v_max(top, v_load(p + j * 4));
+    const int64_t last = (count - 1) / 4 * 16;
+    v_store(scores + last, v_min(v_quad(key_limits + 4 * (count & 3)), v_load(scores + last)));
+    vf top = v_load(scores);
+    for (int64_t j = 16; j <= last; j += 16)
+        top = v_max(top, v_load(scores + j));
     top = v_quad_max(top);
-    for (int64_t j = 0; j < nk; j += 4) {
-        float *at = p + j * 4;
-        const vf e = v_mul(v_quad(key_exists + (nk - j < 4 ? 4 * (nk - j) : 0)), v_exp(v_mul(v_sub(v_load(at), top), v_set1(0.25f))));
-        v_store(at, e);
-        total = v_add(total, e);
+    vf sum = v_zero();
+    for (int64_t j = 0; j <= last; j += 16) {
+        const vf e = v_exp_scaled(v_sub(v_load(scores + j), top), 0.25f);
+        v_store(scores + j, e);
+        sum = v_add(sum, e);
     }
-    total = v_inverse(v_quad_sum(total));
-    for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
+    sum = v_inverse(v_quad_sum(sum));
+    for (int64_t j = 0; j <= last; j += 16)
+        v_store(scores + j, v_mul(v_load(scores + j), sum));
 }
 
-KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
+KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict ancestors, const int32_t *restrict depth,
+        int64_t keys_ld, float *restrict probabilities, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
-        const int32_t quads = depth[r] >> 2;
-        for (end = r; end < hi && end < r + 8 && depth[end] >> 2 == quads; end++) {
-            const int32_t *kv = anc + end * anc_ld;
-            const int64_t nk = depth[end] + 1;
-            const float *q = qkv + (int64_t)kv[nk - 1] * 192, *keys = qkv + 64;
-            float *p = probs + end * anc_ld * 4;
-            for (int64_t g = 0; g < 2; g++)
-                attention_4x16_scores_group(q + g * 32, keys + g * 32, kv, nk, p + g * 8);
+        const int32_t quads = (depth[r] >> 2) + 1;
+        for (end = r; end < hi && end < r + 8 && (depth[end] >> 2) + 1 == quads; end++) {
+            const int32_t *key_rows = ancestors + end * keys_ld;
+            const float *query = qkv + (int64_t)key_rows[depth[end]] * 192;
+            const float *keys = qkv + 64;
+            float *scores = probabilities + end * keys_ld * 4;
+            for (int64_t c = 0, p = 0; c < 64; c += 32, p += 8)
+                attention_4x16_scores(query + c, keys + c, key_rows, depth[end] + 1, scores + p);
         }
-        if (quads == 0) {
-            for (int64_t i = r; i < end; i += 1) {
-                const int64_t r0 = i;
-                float *p0 = probs + r0 * anc_ld * 4;
-                const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
-                const float *const exists[] = {e0, e0, e0, e0};
-                float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                attention_4x16_softmax1(p, exists);
-            }
-        } else if (quads == 1) {
-            for (int64_t i = r; i < end; i += 1) {
-                const int64_t r0 = i;
-                float *p0 = probs + r0 * anc_ld * 4;
-                const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
-                const float *const exists[] = {e0, e0, e0, e0};
-                float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                attention_4x16_softmax2(p, exists);
-            }
-        } else {
+        if (quads == 1)
+            attention_4x16_softmax1(probabilities, depth, keys_ld, r, end);
+        else if (quads == 2)
+            attention_4x16_softmax2(probabilities, depth, keys_ld, r, end);
+        else
             for (int64_t i = r; i < end; i++)
-                for (int64_t v = 0; v < 16; v += 4) attention_4x16_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
-        }
+                for (int64_t c = 0; c < 16; c += 4)
+                    attention_4x16_softmax(probabilities + i * keys_ld * 4 + c, depth[i] + 1);
         for (int64_t i = r; i < end; i++) {
-            const int32_t *kv = anc + i * anc_ld;
-            const int64_t nk = depth[i] + 1;
-            const float *p = probs + i * anc_ld * 4, *v = qkv + 128;
+            const int32_t *key_rows = ancestors + i * keys_ld;
+            const float *values = qkv + 128;
+            const float *weights = probabilities + i * keys_ld * 4;
             float *y = out + i * 64;
-            for (int64_t g = 0; g < 2; g++)
-                attention_4x16_values_group(v + g * 32, kv, nk, p + g * 8, y + g * 32);
+            for (int64_t c = 0, p = 0; c < 64; c += 32, p += 8)
+                attention_4x16_values(values + c, key_rows, depth[i] + 1, weights + p, y + c);
         }
     }
 }
@@ -4858,202 +4987,254 @@ KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. 2,568 bytes a
    row and 16 a key. Used by: d_qkv. */
-/* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=. */
-static inline void attention_grad_4x16_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
+/* d_out [rows][64] and the probabilities -> d_qkv [rows of keys][q, k, v of 64] +=. */
+/* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
+static inline void attention_grad_4x16_slopes(const float *restrict x, const float *restrict values,
+    const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
 {
-    vf mean0 = v_zero(), mean1 = v_zero();
-    for (int64_t j = 0; j < nk; j += 4) {
-        const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
-        vf s0_0 = v_mul(v_load(x), v_load(y0)), s0_1 = v_mul(v_load(x), v_load(y1)), s0_2 = v_mul(v_load(x), v_load(y2)), s0_3 = v_mul(v_load(x), v_load(y3));
-        s0_0 = v_fma(v_load(x + 4), v_load(y0 + 4), s0_0); s0_1 = v_fma(v_load(x + 4), v_load(y1 + 4), s0_1); s0_2 = v_fma(v_load(x + 4), v_load(y2 + 4), s0_2); s0_3 = v_fma(v_load(x + 4), v_load(y3 + 4), s0_3);
-        s0_0 = v_fma(v_load(x + 8), v_load(y0 + 8), s0_0); s0_1 = v_fma(v_load(x + 8), v_load(y1 + 8), s0_1); s0_2 = v_fma(v_load(x + 8), v_load(y2 + 8), s0_2); s0_3 = v_fma(v_load(x + 8), v_load(y3 + 8), s0_3);
-        s0_0 = v_fma(v_load(x + 12), v_load(y0 + 12), s0_0); s0_1 = v_fma(v_load(x + 12), v_load(y1 + 12), s0_1); s0_2 = v_fma(v_load(x + 12), v_load(y2 + 12), s0_2); s0_3 = v_fma(v_load(x + 12), v_load(y3 + 12), s0_3);
+    vf mean0 = v_zero();
+    vf mean1 = v_zero();
+    for (int64_t j = 0; j < count; j += 4) {
+        const float *y0 = values + (int64_t)key_rows[j] * 192;
+        const float *y1 = values + (int64_t)key_rows[j + 1] * 192;
+        const float *y2 = values + (int64_t)key_rows[j + 2] * 192;
+        const float *y3 = values + (int64_t)key_rows[j + 3] * 192;
+        vf s0_0 = v_mul(v_load(x), v_load(y0));
+        vf s0_1 = v_mul(v_load(x), v_load(y1));
+        vf s0_2 = v_mul(v_load(x), v_load(y2));
+        vf s0_3 = v_mul(v_load(x), v_load(y3));
+        s0_0 = v_fma(v_load(x + 4), v_load(y0 + 4), s0_0);
+        s0_1 = v_fma(v_load(x + 4), v_load(y1 + 4), s0_1);
+        s0_2 = v_fma(v_load(x + 4), v_load(y2 + 4), s0_2);
+        s0_3 = v_fma(v_load(x + 4), v_load(y3 + 4), s0_3);
+        s0_0 = v_fma(v_load(x + 8), v_load(y0 + 8), s0_0);
+        s0_1 = v_fma(v_load(x + 8), v_load(y1 + 8), s0_1);
+        s0_2 = v_fma(v_load(x + 8), v_load(y2 + 8), s0_2);
+        s0_3 = v_fma(v_load(x + 8), v_load(y3 + 8), s0_3);
+        s0_0 = v_fma(v_load(x + 12), v_load(y0 + 12), s0_0);
+        s0_1 = v_fma(v_load(x + 12), v_load(y1 + 12), s0_1);
+        s0_2 = v_fma(v_load(x + 12), v_load(y2 + 12), s0_2);
+        s0_3 = v_fma(v_load(x + 12), v_load(y3 + 12), s0_3);
         const vf s0 = v_sum4(s0_0, s0_1, s0_2, s0_3);
-        vf s1_0 = v_mul(v_load(x + 16), v_load(y0 + 16)), s1_1 = v_mul(v_load(x + 16), v_load(y1 + 16)), s1_2 = v_mul(v_load(x + 16), v_load(y2 + 16)), s1_3 = v_mul(v_load(x + 16), v_load(y3 + 16));
-        s1_0 = v_fma(v_load(x + 20), v_load(y0 + 20), s1_0); s1_1 = v_fma(v_load(x + 20), v_load(y1 + 20), s1_1); s1_2 = v_fma(v_load(x + 20), v_load(y2 + 20), s1_2); s1_3 = v_fma(v_load(x + 20), v_load(y3 + 20), s1_3);
-        s1_0 = v_fma(v_load(x + 24), v_load(y0 + 24), s1_0); s1_1 = v_fma(v_load(x + 24), v_load(y1 + 24), s1_1); s1_2 = v_fma(v_load(x + 24), v_load(y2 + 24), s1_2); s1_3 = v_fma(v_load(x + 24), v_load(y3 + 24), s1_3);
-        s1_0 = v_fma(v_load(x + 28), v_load(y0 + 28), s1_0); s1_1 = v_fma(v_load(x + 28), v_load(y1 + 28), s1_1); s1_2 = v_fma(v_load(x + 28), v_load(y2 + 28), s1_2); s1_3 = v_fma(v_load(x + 28), v_load(y3 + 28), s1_3);
+        vf s1_0 = v_mul(v_load(x + 16), v_load(y0 + 16));
+        vf s1_1 = v_mul(v_load(x + 16), v_load(y1 + 16));
+        vf s1_2 = v_mul(v_load(x + 16), v_load(y2 + 16));
+        vf s1_3 = v_mul(v_load(x + 16), v_load(y3 + 16));
+        s1_0 = v_fma(v_load(x + 20), v_load(y0 + 20), s1_0);
+        s1_1 = v_fma(v_load(x + 20), v_load(y1 + 20), s1_1);
+        s1_2 = v_fma(v_load(x + 20), v_load(y2 + 20), s1_2);
+        s1_3 = v_fma(v_load(x + 20), v_load(y3 + 20), s1_3);
+        s1_0 = v_fma(v_load(x + 24), v_load(y0 + 24), s1_0);
+        s1_1 = v_fma(v_load(x + 24), v_load(y1 + 24), s1_1);
+        s1_2 = v_fma(v_load(x + 24), v_load(y2 + 24), s1_2);
+        s1_3 = v_fma(v_load(x + 24), v_load(y3 + 24), s1_3);
+        s1_0 = v_fma(v_load(x + 28), v_load(y0 + 28), s1_0);
+        s1_1 = v_fma(v_load(x + 28), v_load(y1 + 28), s1_1);
+        s1_2 = v_fma(v_load(x + 28), v_load(y2 + 28), s1_2);
+        s1_3 = v_fma(v_load(x + 28), v_load(y3 + 28), s1_3);
         const vf s1 = v_sum4(s1_0, s1_1, s1_2, s1_3);
-        v_store(d + j * 2, s0);
+        v_store(slopes + j * 2, s0);
         mean0 = v_fma(v_load(p + j * 4), s0, mean0);
-        v_store(d + j * 2 + 4, s1);
+        v_store(slopes + j * 2 + 4, s1);
         mean1 = v_fma(v_load(p + j * 4 + 4), s1, mean1);
     }
     mean0 = v_quad_sum(mean0);
     mean1 = v_quad_sum(mean1);
-    for (int64_t j = 0; j < nk; j += 4, p += 16, d += 8) {
-        v_store(d, v_mul(v_mul(v_load(p), v_set1(0.25f)), v_sub(v_load(d), mean0)));
-        v_store(d + 4, v_mul(v_mul(v_load(p + 4), v_set1(0.25f)), v_sub(v_load(d + 4), mean1)));
+    for (int64_t j = 0; j < count; j += 4, p += 16, slopes += 8) {
+        const vf scaled0 = v_mul(v_load(p), v_set1(0.25f));
+        v_store(slopes, v_mul(scaled0, v_sub(v_load(slopes), mean0)));
+        const vf scaled1 = v_mul(v_load(p + 4), v_set1(0.25f));
+        v_store(slopes + 4, v_mul(scaled1, v_sub(v_load(slopes + 4), mean1)));
     }
 }
 
-static inline void attention_grad_4x16_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
-    const float *restrict probs, const float *restrict slopes, float *restrict dq, float *restrict dk)
+/* dq += slope k, dk += slope q and dv += p dy over all keys; k and v, dk and dv are 64 columns apart. */
+static inline void attention_grad_4x16_scatter(const float *restrict query, const float *restrict keys,
+    const float *restrict dy, const int32_t *restrict key_rows, int64_t count, const float *restrict probabilities,
+    const float *restrict slopes, float *restrict d_query, float *restrict d_keys)
 {
-    {
-        const float *p = probs, *d = slopes;
-        vf dq0 = v_load(dq), dq1 = v_load(dq + 4), dq2 = v_load(dq + 8), dq3 = v_load(dq + 12);
-        for (int64_t j = 0; j < nk; j += 4, p += 16, d += 8) {
-            const vf p0 = v_load(p);
-            const vf d0 = v_load(d);
-            {
-                const int64_t o = (int64_t)kv[j + 0] * 192;
-                dq0 = v_fma_lane(dq0, v_load(k + o), d0, 0);
-                v_store(dk + o, v_fma_lane(v_load(dk + o), v_load(q), d0, 0));
-                v_store(dk + o + 64, v_fma_lane(v_load(dk + o + 64), v_load(dy), p0, 0));
-                dq1 = v_fma_lane(dq1, v_load(k + o + 4), d0, 0);
-                v_store(dk + o + 4, v_fma_lane(v_load(dk + o + 4), v_load(q + 4), d0, 0));
-                v_store(dk + o + 68, v_fma_lane(v_load(dk + o + 68), v_load(dy + 4), p0, 0));
-                dq2 = v_fma_lane(dq2, v_load(k + o + 8), d0, 0);
-                v_store(dk + o + 8, v_fma_lane(v_load(dk + o + 8), v_load(q + 8), d0, 0));
-                v_store(dk + o + 72, v_fma_lane(v_load(dk + o + 72), v_load(dy + 8), p0, 0));
-                dq3 = v_fma_lane(dq3, v_load(k + o + 12), d0, 0);
-                v_store(dk + o + 12, v_fma_lane(v_load(dk + o + 12), v_load(q + 12), d0, 0));
-                v_store(dk + o + 76, v_fma_lane(v_load(dk + o + 76), v_load(dy + 12), p0, 0));
-            }
-            if (nk - j > 1) {
-                const int64_t o = (int64_t)kv[j + 1] * 192;
-                dq0 = v_fma_lane(dq0, v_load(k + o), d0, 1);
-                v_store(dk + o, v_fma_lane(v_load(dk + o), v_load(q), d0, 1));
-                v_store(dk + o + 64, v_fma_lane(v_load(dk + o + 64), v_load(dy), p0, 1));
-                dq1 = v_fma_lane(dq1, v_load(k + o + 4), d0, 1);
-                v_store(dk + o + 4, v_fma_lane(v_load(dk + o + 4), v_load(q + 4), d0, 1));
-                v_store(dk + o + 68, v_fma_lane(v_load(dk + o + 68), v_load(dy + 4), p0, 1));
-                dq2 = v_fma_lane(dq2, v_load(k + o + 8), d0, 1);
-                v_store(dk + o + 8, v_fma_lane(v_load(dk + o + 8), v_load(q + 8), d0, 1));
-                v_store(dk + o + 72, v_fma_lane(v_load(dk + o + 72), v_load(dy + 8), p0, 1));
-                dq3 = v_fma_lane(dq3, v_load(k + o + 12), d0, 1);
-                v_store(dk + o + 12, v_fma_lane(v_load(dk + o + 12), v_load(q + 12), d0, 1));
-                v_store(dk + o + 76, v_fma_lane(v_load(dk + o + 76), v_load(dy + 12), p0, 1));
-            }
-            if (nk - j > 2) {
-                const int64_t o = (int64_t)kv[j + 2] * 192;
-                dq0 = v_fma_lane(dq0, v_load(k + o), d0, 2);
-                v_store(dk + o, v_fma_lane(v_load(dk + o), v_load(q), d0, 2));
-                v_store(dk + o + 64, v_fma_lane(v_load(dk + o + 64), v_load(dy), p0, 2));
-                dq1 = v_fma_lane(dq1, v_load(k + o + 4), d0, 2);
-                v_store(dk + o + 4, v_fma_lane(v_load(dk + o + 4), v_load(q + 4), d0, 2));
-                v_store(dk + o + 68, v_fma_lane(v_load(dk + o + 68), v_load(dy + 4), p0, 2));
-                dq2 = v_fma_lane(dq2, v_load(k + o + 8), d0, 2);
-                v_store(dk + o + 8, v_fma_lane(v_load(dk + o + 8), v_load(q + 8), d0, 2));
-                v_store(dk + o + 72, v_fma_lane(v_load(dk + o + 72), v_load(dy + 8), p0, 2));
-                dq3 = v_fma_lane(dq3, v_load(k + o + 12), d0, 2);
-                v_store(dk + o + 12, v_fma_lane(v_load(dk + o + 12), v_load(q + 12), d0, 2));
-                v_store(dk + o + 76, v_fma_lane(v_load(dk + o + 76), v_load(dy + 12), p0, 2));
-            }
-            if (nk - j > 3) {
-                const int64_t o = (int64_t)kv[j + 3] * 192;
-                dq0 = v_fma_lane(dq0, v_load(k + o), d0, 3);
-                v_store(dk + o, v_fma_lane(v_load(dk + o), v_load(q), d0, 3));
-                v_store(dk + o + 64, v_fma_lane(v_load(dk + o + 64), v_load(dy), p0, 3));
-                dq1 = v_fma_lane(dq1, v_load(k + o + 4), d0, 3);
-                v_store(dk + o + 4, v_fma_lane(v_load(dk + o + 4), v_load(q + 4), d0, 3));
-                v_store(dk + o + 68, v_fma_lane(v_load(dk + o + 68), v_load(dy + 4), p0, 3));
-                dq2 = v_fma_lane(dq2, v_load(k + o + 8), d0, 3);
-                v_store(dk + o + 8, v_fma_lane(v_load(dk + o + 8), v_load(q + 8), d0, 3));
-                v_store(dk + o + 72, v_fma_lane(v_load(dk + o + 72), v_load(dy + 8), p0, 3));
-                dq3 = v_fma_lane(dq3, v_load(k + o + 12), d0, 3);
-                v_store(dk + o + 12, v_fma_lane(v_load(dk + o + 12), v_load(q + 12), d0, 3));
-                v_store(dk + o + 76, v_fma_lane(v_load(dk + o + 76), v_load(dy + 12), p0, 3));
-            }
+    const float *p = probabilities;
+    const float *d = slopes;
+    vf dq0 = v_load(d_query);
+    vf dq1 = v_load(d_query + 4);
+    vf dq2 = v_load(d_query + 8);
+    vf dq3 = v_load(d_query + 12);
+    for (int64_t j = 0; j < count; j += 4, p += 16, d += 8) {
+        const vf p0 = v_load(p);
+        const vf d0 = v_load(d);
+        const float *k0 = keys + (int64_t)key_rows[j] * 192;
+        float *dk0 = d_keys + (int64_t)key_rows[j] * 192;
+        float *dv0 = dk0 + 64;
+        dq0 = v_fma_lane(dq0, v_load(k0), d0, 0);
+        v_store(dk0, v_fma_lane(v_load(dk0), v_load(query), d0, 0));
+        v_store(dv0, v_fma_lane(v_load(dv0), v_load(dy), p0, 0));
+        dq1 = v_fma_lane(dq1, v_load(k0 + 4), d0, 0);
+        v_store(dk0 + 4, v_fma_lane(v_load(dk0 + 4), v_load(query + 4), d0, 0));
+        v_store(dv0 + 4, v_fma_lane(v_load(dv0 + 4), v_load(dy + 4), p0, 0));
+        dq2 = v_fma_lane(dq2, v_load(k0 + 8), d0, 0);
+        v_store(dk0 + 8, v_fma_lane(v_load(dk0 + 8), v_load(query + 8), d0, 0));
+        v_store(dv0 + 8, v_fma_lane(v_load(dv0 + 8), v_load(dy + 8), p0, 0));
+        dq3 = v_fma_lane(dq3, v_load(k0 + 12), d0, 0);
+        v_store(dk0 + 12, v_fma_lane(v_load(dk0 + 12), v_load(query + 12), d0, 0));
+        v_store(dv0 + 12, v_fma_lane(v_load(dv0 + 12), v_load(dy + 12), p0, 0));
+        if (count - j > 1) {
+            const float *k1 = keys + (int64_t)key_rows[j + 1] * 192;
+            float *dk1 = d_keys + (int64_t)key_rows[j + 1] * 192;
+            float *dv1 = dk1 + 64;
+            dq0 = v_fma_lane(dq0, v_load(k1), d0, 1);
+            v_store(dk1, v_fma_lane(v_load(dk1), v_load(query), d0, 1));
+            v_store(dv1, v_fma_lane(v_load(dv1), v_load(dy), p0, 1));
+            dq1 = v_fma_lane(dq1, v_load(k1 + 4), d0, 1);
+            v_store(dk1 + 4, v_fma_lane(v_load(dk1 + 4), v_load(query + 4), d0, 1));
+            v_store(dv1 + 4, v_fma_lane(v_load(dv1 + 4), v_load(dy + 4), p0, 1));
+            dq2 = v_fma_lane(dq2, v_load(k1 + 8), d0, 1);
+            v_store(dk1 + 8, v_fma_lane(v_load(dk1 + 8), v_load(query + 8), d0, 1));
+            v_store(dv1 + 8, v_fma_lane(v_load(dv1 + 8), v_load(dy + 8), p0, 1));
+            dq3 = v_fma_lane(dq3, v_load(k1 + 12), d0, 1);
+            v_store(dk1 + 12, v_fma_lane(v_load(dk1 + 12), v_load(query + 12), d0, 1));
+            v_store(dv1 + 12, v_fma_lane(v_load(dv1 + 12), v_load(dy + 12), p0, 1));
         }
-        v_store(dq, dq0);
-        v_store(dq + 4, dq1);
-        v_store(dq + 8, dq2);
-        v_store(dq + 12, dq3);
-    }
-    {
-        const float *p = probs, *d = slopes;
-        vf dq4 = v_load(dq + 16), dq5 = v_load(dq + 20), dq6 = v_load(dq + 24), dq7 = v_load(dq + 28);
-        for (int64_t j = 0; j < nk; j += 4, p += 16, d += 8) {
-            const vf p1 = v_load(p + 4);
-            const vf d1 = v_load(d + 4);
-            {
-                const int64_t o = (int64_t)kv[j + 0] * 192;
-                dq4 = v_fma_lane(dq4, v_load(k + o + 16), d1, 0);
-                v_store(dk + o + 16, v_fma_lane(v_load(dk + o + 16), v_load(q + 16), d1, 0));
-                v_store(dk + o + 80, v_fma_lane(v_load(dk + o + 80), v_load(dy + 16), p1, 0));
-                dq5 = v_fma_lane(dq5, v_load(k + o + 20), d1, 0);
-                v_store(dk + o + 20, v_fma_lane(v_load(dk + o + 20), v_load(q + 20), d1, 0));
-                v_store(dk + o + 84, v_fma_lane(v_load(dk + o + 84), v_load(dy + 20), p1, 0));
-                dq6 = v_fma_lane(dq6, v_load(k + o + 24), d1, 0);
-                v_store(dk + o + 24, v_fma_lane(v_load(dk + o + 24), v_load(q + 24), d1, 0));
-                v_store(dk + o + 88, v_fma_lane(v_load(dk + o + 88), v_load(dy + 24), p1, 0));
-                dq7 = v_fma_lane(dq7, v_load(k + o + 28), d1, 0);
-                v_store(dk + o + 28, v_fma_lane(v_load(dk + o + 28), v_load(q + 28), d1, 0));
-                v_store(dk + o + 92, v_fma_lane(v_load(dk + o + 92), v_load(dy + 28), p1, 0));
-            }
-            if (nk - j > 1) {
-                const int64_t o = (int64_t)kv[j + 1] * 192;
-                dq4 = v_fma_lane(dq4, v_load(k + o + 16), d1, 1);
-                v_store(dk + o + 16, v_fma_lane(v_load(dk + o + 16), v_load(q + 16), d1, 1));
-                v_store(dk + o + 80, v_fma_lane(v_load(dk + o + 80), v_load(dy + 16), p1, 1));
-                dq5 = v_fma_lane(dq5, v_load(k + o + 20), d1, 1);
-                v_store(dk + o + 20, v_fma_lane(v_load(dk + o + 20), v_load(q + 20), d1, 1));
-                v_store(dk + o + 84, v_fma_lane(v_load(dk + o + 84), v_load(dy + 20), p1, 1));
-                dq6 = v_fma_lane(dq6, v_load(k + o + 24), d1, 1);
-                v_store(dk + o + 24, v_fma_lane(v_load(dk + o + 24), v_load(q + 24), d1, 1));
-                v_store(dk + o + 88, v_fma_lane(v_load(dk + o + 88), v_load(dy + 24), p1, 1));
-                dq7 = v_fma_lane(dq7, v_load(k + o + 28), d1, 1);
-                v_store(dk + o + 28, v_fma_lane(v_load(dk + o + 28), v_load(q + 28), d1, 1));
-                v_store(dk + o + 92, v_fma_lane(v_load(dk + o + 92), v_load(dy + 28), p1, 1));
-            }
-            if (nk - j > 2) {
-                const int64_t o = (int64_t)kv[j + 2] * 192;
-                dq4 = v_fma_lane(dq4, v_load(k + o + 16), d1, 2);
-                v_store(dk + o + 16, v_fma_lane(v_load(dk + o + 16), v_load(q + 16), d1, 2));
-                v_store(dk + o + 80, v_fma_lane(v_load(dk + o + 80), v_load(dy + 16), p1, 2));
-                dq5 = v_fma_lane(dq5, v_load(k + o + 20), d1, 2);
-                v_store(dk + o + 20, v_fma_lane(v_load(dk + o + 20), v_load(q + 20), d1, 2));
-                v_store(dk + o + 84, v_fma_lane(v_load(dk + o + 84), v_load(dy + 20), p1, 2));
-                dq6 = v_fma_lane(dq6, v_load(k + o + 24), d1, 2);
-                v_store(dk + o + 24, v_fma_lane(v_load(dk + o + 24), v_load(q + 24), d1, 2));
-                v_store(dk + o + 88, v_fma_lane(v_load(dk + o + 88), v_load(dy + 24), p1, 2));
-                dq7 = v_fma_lane(dq7, v_load(k + o + 28), d1, 2);
-                v_store(dk + o + 28, v_fma_lane(v_load(dk + o + 28), v_load(q + 28), d1, 2));
-                v_store(dk + o + 92, v_fma_lane(v_load(dk + o + 92), v_load(dy + 28), p1, 2));
-            }
-            if (nk - j > 3) {
-                const int64_t o = (int64_t)kv[j + 3] * 192;
-                dq4 = v_fma_lane(dq4, v_load(k + o + 16), d1, 3);
-                v_store(dk + o + 16, v_fma_lane(v_load(dk + o + 16), v_load(q + 16), d1, 3));
-                v_store(dk + o + 80, v_fma_lane(v_load(dk + o + 80), v_load(dy + 16), p1, 3));
-                dq5 = v_fma_lane(dq5, v_load(k + o + 20), d1, 3);
-                v_store(dk + o + 20, v_fma_lane(v_load(dk + o + 20), v_load(q + 20), d1, 3));
-                v_store(dk + o + 84, v_fma_lane(v_load(dk + o + 84), v_load(dy + 20), p1, 3));
-                dq6 = v_fma_lane(dq6, v_load(k + o + 24), d1, 3);
-                v_store(dk + o + 24, v_fma_lane(v_load(dk + o + 24), v_load(q + 24), d1, 3));
-                v_store(dk + o + 88, v_fma_lane(v_load(dk + o + 88), v_load(dy + 24), p1, 3));
-                dq7 = v_fma_lane(dq7, v_load(k + o + 28), d1, 3);
-                v_store(dk + o + 28, v_fma_lane(v_load(dk + o + 28), v_load(q + 28), d1, 3));
-                v_store(dk + o + 92, v_fma_lane(v_load(dk + o + 92), v_load(dy + 28), p1, 3));
-            }
+        if (count - j > 2) {
+            const float *k2 = keys + (int64_t)key_rows[j + 2] * 192;
+            float *dk2 = d_keys + (int64_t)key_rows[j + 2] * 192;
+            float *dv2 = dk2 + 64;
+            dq0 = v_fma_lane(dq0, v_load(k2), d0, 2);
+            v_store(dk2, v_fma_lane(v_load(dk2), v_load(query), d0, 2));
+            v_store(dv2, v_fma_lane(v_load(dv2), v_load(dy), p0, 2));
+            dq1 = v_fma_lane(dq1, v_load(k2 + 4), d0, 2);
+            v_store(dk2 + 4, v_fma_lane(v_load(dk2 + 4), v_load(query + 4), d0, 2));
+            v_store(dv2 + 4, v_fma_lane(v_load(dv2 + 4), v_load(dy + 4), p0, 2));
+            dq2 = v_fma_lane(dq2, v_load(k2 + 8), d0, 2);
+            v_store(dk2 + 8, v_fma_lane(v_load(dk2 + 8), v_load(query + 8), d0, 2));
+            v_store(dv2 + 8, v_fma_lane(v_load(dv2 + 8), v_load(dy + 8), p0, 2));
+            dq3 = v_fma_lane(dq3, v_load(k2 + 12), d0, 2);
+            v_store(dk2 + 12, v_fma_lane(v_load(dk2 + 12), v_load(query + 12), d0, 2));
+            v_store(dv2 + 12, v_fma_lane(v_load(dv2 + 12), v_load(dy + 12), p0, 2));
         }
-        v_store(dq + 16, dq4);
-        v_store(dq + 20, dq5);
-        v_store(dq + 24, dq6);
-        v_store(dq + 28, dq7);
+        if (count - j > 3) {
+            const float *k3 = keys + (int64_t)key_rows[j + 3] * 192;
+            float *dk3 = d_keys + (int64_t)key_rows[j + 3] * 192;
+            float *dv3 = dk3 + 64;
+            dq0 = v_fma_lane(dq0, v_load(k3), d0, 3);
+            v_store(dk3, v_fma_lane(v_load(dk3), v_load(query), d0, 3));
+            v_store(dv3, v_fma_lane(v_load(dv3), v_load(dy), p0, 3));
+            dq1 = v_fma_lane(dq1, v_load(k3 + 4), d0, 3);
+            v_store(dk3 + 4, v_fma_lane(v_load(dk3 + 4), v_load(query + 4), d0, 3));
+            v_store(dv3 + 4, v_fma_lane(v_load(dv3 + 4), v_load(dy + 4), p0, 3));
+            dq2 = v_fma_lane(dq2, v_load(k3 + 8), d0, 3);
+            v_store(dk3 + 8, v_fma_lane(v_load(dk3 + 8), v_load(query + 8), d0, 3));
+            v_store(dv3 + 8, v_fma_lane(v_load(dv3 + 8), v_load(dy + 8), p0, 3));
+            dq3 = v_fma_lane(dq3, v_load(k3 + 12), d0, 3);
+            v_store(dk3 + 12, v_fma_lane(v_load(dk3 + 12), v_load(query + 12), d0, 3));
+            v_store(dv3 + 12, v_fma_lane(v_load(dv3 + 12), v_load(dy + 12), p0, 3));
+        }
     }
+    v_store(d_query, dq0);
+    v_store(d_query + 4, dq1);
+    v_store(d_query + 8, dq2);
+    v_store(d_query + 12, dq3);
+    p = probabilities;
+    d = slopes;
+    vf dq4 = v_load(d_query + 16);
+    vf dq5 = v_load(d_query + 20);
+    vf dq6 = v_load(d_query + 24);
+    vf dq7 = v_load(d_query + 28);
+    for (int64_t j = 0; j < count; j += 4, p += 16, d += 8) {
+        const vf p1 = v_load(p + 4);
+        const vf d1 = v_load(d + 4);
+        const float *k0 = keys + (int64_t)key_rows[j] * 192;
+        float *dk0 = d_keys + (int64_t)key_rows[j] * 192;
+        float *dv0 = dk0 + 64;
+        dq4 = v_fma_lane(dq4, v_load(k0 + 16), d1, 0);
+        v_store(dk0 + 16, v_fma_lane(v_load(dk0 + 16), v_load(query + 16), d1, 0));
+        v_store(dv0 + 16, v_fma_lane(v_load(dv0 + 16), v_load(dy + 16), p1, 0));
+        dq5 = v_fma_lane(dq5, v_load(k0 + 20), d1, 0);
+        v_store(dk0 + 20, v_fma_lane(v_load(dk0 + 20), v_load(query + 20), d1, 0));
+        v_store(dv0 + 20, v_fma_lane(v_load(dv0 + 20), v_load(dy + 20), p1, 0));
+        dq6 = v_fma_lane(dq6, v_load(k0 + 24), d1, 0);
+        v_store(dk0 + 24, v_fma_lane(v_load(dk0 + 24), v_load(query + 24), d1, 0));
+        v_store(dv0 + 24, v_fma_lane(v_load(dv0 + 24), v_load(dy + 24), p1, 0));
+        dq7 = v_fma_lane(dq7, v_load(k0 + 28), d1, 0);
+        v_store(dk0 + 28, v_fma_lane(v_load(dk0 + 28), v_load(query + 28), d1, 0));
+        v_store(dv0 + 28, v_fma_lane(v_load(dv0 + 28), v_load(dy + 28), p1, 0));
+        if (count - j > 1) {
+            const float *k1 = keys + (int64_t)key_rows[j + 1] * 192;
+            float *dk1 = d_keys + (int64_t)key_rows[j + 1] * 192;
+            float *dv1 = dk1 + 64;
+            dq4 = v_fma_lane(dq4, v_load(k1 + 16), d1, 1);
+            v_store(dk1 + 16, v_fma_lane(v_load(dk1 + 16), v_load(query + 16), d1, 1));
+            v_store(dv1 + 16, v_fma_lane(v_load(dv1 + 16), v_load(dy + 16), p1, 1));
+            dq5 = v_fma_lane(dq5, v_load(k1 + 20), d1, 1);
+            v_store(dk1 + 20, v_fma_lane(v_load(dk1 + 20), v_load(query + 20), d1, 1));
+            v_store(dv1 + 20, v_fma_lane(v_load(dv1 + 20), v_load(dy + 20), p1, 1));
+            dq6 = v_fma_lane(dq6, v_load(k1 + 24), d1, 1);
+            v_store(dk1 + 24, v_fma_lane(v_load(dk1 + 24), v_load(query + 24), d1, 1));
+            v_store(dv1 + 24, v_fma_lane(v_load(dv1 + 24), v_load(dy + 24), p1, 1));
+            dq7 = v_fma_lane(dq7, v_load(k1 + 28), d1, 1);
+            v_store(dk1 + 28, v_fma_lane(v_load(dk1 + 28), v_load(query + 28), d1, 1));
+            v_store(dv1 + 28, v_fma_lane(v_load(dv1 + 28), v_load(dy + 28), p1, 1));
+        }
+        if (count - j > 2) {
+            const float *k2 = keys + (int64_t)key_rows[j + 2] * 192;
+            float *dk2 = d_keys + (int64_t)key_rows[j + 2] * 192;
+            float *dv2 = dk2 + 64;
+            dq4 = v_fma_lane(dq4, v_load(k2 + 16), d1, 2);
+            v_store(dk2 + 16, v_fma_lane(v_load(dk2 + 16), v_load(query + 16), d1, 2));
+            v_store(dv2 + 16, v_fma_lane(v_load(dv2 + 16), v_load(dy + 16), p1, 2));
+            dq5 = v_fma_lane(dq5, v_load(k2 + 20), d1, 2);
+            v_store(dk2 + 20, v_fma_lane(v_load(dk2 + 20), v_load(query + 20), d1, 2));
+            v_store(dv2 + 20, v_fma_lane(v_load(dv2 + 20), v_load(dy + 20), p1, 2));
+            dq6 = v_fma_lane(dq6, v_load(k2 + 24), d1, 2);
+            v_store(dk2 + 24, v_fma_lane(v_load(dk2 + 24), v_load(query + 24), d1, 2));
+            v_store(dv2 + 24, v_fma_lane(v_load(dv2 + 24), v_load(dy + 24), p1, 2));
+            dq7 = v_fma_lane(dq7, v_load(k2 + 28), d1, 2);
+            v_store(dk2 + 28, v_fma_lane(v_load(dk2 + 28), v_load(query + 28), d1, 2));
+            v_store(dv2 + 28, v_fma_lane(v_load(dv2 + 28), v_load(dy + 28), p1, 2));
+        }
+        if (count - j > 3) {
+            const float *k3 = keys + (int64_t)key_rows[j + 3] * 192;
+            float *dk3 = d_keys + (int64_t)key_rows[j + 3] * 192;
+            float *dv3 = dk3 + 64;
+            dq4 = v_fma_lane(dq4, v_load(k3 + 16), d1, 3);
+            v_store(dk3 + 16, v_fma_lane(v_load(dk3 + 16), v_load(query + 16), d1, 3));
+            v_store(dv3 + 16, v_fma_lane(v_load(dv3 + 16), v_load(dy + 16), p1, 3));
+            dq5 = v_fma_lane(dq5, v_load(k3 + 20), d1, 3);
+            v_store(dk3 + 20, v_fma_lane(v_load(dk3 + 20), v_load(query + 20), d1, 3));
+            v_store(dv3 + 20, v_fma_lane(v_load(dv3 + 20), v_load(dy + 20), p1, 3));
+            dq6 = v_fma_lane(dq6, v_load(k3 + 24), d1, 3);
+            v_store(dk3 + 24, v_fma_lane(v_load(dk3 + 24), v_load(query + 24), d1, 3));
+            v_store(dv3 + 24, v_fma_lane(v_load(dv3 + 24), v_load(dy + 24), p1, 3));
+            dq7 = v_fma_lane(dq7, v_load(k3 + 28), d1, 3);
+            v_store(dk3 + 28, v_fma_lane(v_load(dk3 + 28), v_load(query + 28), d1, 3));
+            v_store(dv3 + 28, v_fma_lane(v_load(dv3 + 28), v_load(dy + 28), p1, 3));
+        }
+    }
+    v_store(d_query + 16, dq4);
+    v_store(d_query + 20, dq5);
+    v_store(d_query + 24, dq6);
+    v_store(d_query + 28, dq7);
 }
 
-KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
+KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict ancestors,
+        const int32_t *restrict depth, int64_t keys_ld, const float *restrict probabilities,
+        const float *restrict d_out, float *restrict d_qkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[512];
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
-        const int64_t room = 64 / quads, most = r + (room < 8 ? room : 8), limit = most < hi ? most : hi;
-        for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++) continue;
-        for (int64_t g = 0; g < 2; g++) {
+        const int64_t fit = 64 / quads, most = r + (fit < 8 ? fit : 8), limit = most < hi ? most : hi;
+        for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++)
+            continue;
+        for (int64_t c = 0, p = 0; c < 64; c += 32, p += 8) {
+            for (int64_t i = r; i < end; i++)
+                attention_grad_4x16_slopes(d_out + i * 64 + c, qkv + 128 + c, ancestors + i * keys_ld, depth[i] + 1,
+                    probabilities + i * keys_ld * 4 + p, slopes + (i - r) * quads * 8);
             for (int64_t i = r; i < end; i++) {
-                float *d = slopes + (i - r) * quads * 8;
-                attention_grad_4x16_slopes_group(dout + i * 64 + g * 32, qkv + 128 + g * 32, anc + i * anc_ld, depth[i] + 1,
-                    probs + i * anc_ld * 4 + g * 8, d);
-            }
-            for (int64_t i = r; i < end; i++) {
-                const int32_t *kv = anc + i * anc_ld;
-                const int64_t own = (int64_t)kv[depth[i]] * 192 + g * 32;
-                attention_grad_4x16_scatter_group(qkv + own, qkv + 64 + g * 32, dout + i * 64 + g * 32, kv, depth[i] + 1,
-                    probs + i * anc_ld * 4 + g * 8, slopes + (i - r) * quads * 8, dqkv + own, dqkv + 64 + g * 32);
+                const int32_t *key_rows = ancestors + i * keys_ld;
+                const int64_t own = (int64_t)key_rows[depth[i]] * 192 + c;
+                attention_grad_4x16_scatter(qkv + own, qkv + 64 + c, d_out + i * 64 + c, key_rows, depth[i] + 1,
+                    probabilities + i * keys_ld * 4 + p, slopes + (i - r) * quads * 8,
+                    d_qkv + own, d_qkv + 64 + c);
             }
         }
     }

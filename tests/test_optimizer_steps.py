@@ -14,7 +14,7 @@ from test_targets import NAMES, Case, check_gradients, oracle_of
 
 from eegen.errors import EegenError
 from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, matrix_parameters, orthogonal
-from eegen.language.oracle import batch_rows
+from eegen.language.rows import batch_rows
 from eegen.model import Model, load
 from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
@@ -178,9 +178,9 @@ def test_matrices_whose_gradient_is_one_product_are_updated_there() -> None:
     for name, optimizer in OPTIMIZERS.items():
         plan = make_plan(BuildConfig(ModelConfig(), "avx512", name))
         fused = {p.name for p in plan.parameters if p.fused}
-        hidden = {p.name for p in plan.parameters if p.hidden}
-        assert fused | hidden == {"lm_head"} | {f"layers.0.{name}" for name in ("wqkv", "wo", "w1", "w2")}
-        assert fused == {"lm_head"} if optimizer.matrix else not hidden
+        matrices = {p.name for p in plan.parameters if p.matrix}
+        assert fused | matrices == {"lm_head"} | {f"layers.0.{name}" for name in ("wqkv", "wo", "w1", "w2")}
+        assert fused == {"lm_head"} if optimizer.matrix else not matrices
 
 
 def test_q_k_and_v_are_orthogonalised_one_by_one(open_session: Open) -> None:
