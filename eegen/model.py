@@ -42,7 +42,7 @@ from eegen.train.saving import Saver, State
 
 if TYPE_CHECKING:
     from eegen.run.checkpoint import Checkpoint
-    from eegen.toolchain.compilation import Kind
+    from eegen.toolchain.compiler_flags import Kind
 
 Data = str | os.PathLike[str] | Sequence[str] | None
 Views = dict[str, NDArray[np.float32]]
@@ -330,7 +330,7 @@ class Model:
     def _engine(self) -> Engine:
         if self.emulate:
             from eegen.run.emulated import EmulatedEngine
-            from eegen.toolchain.compilation import emulator
+            from eegen.toolchain.emulators import emulator
 
             return EmulatedEngine(self.compiled.build.path, emulator(self.compiled.plan.target))
         return Library(self.compiled.build.path)

@@ -16,7 +16,7 @@ from eegen.run.data import build_dataset, vocabulary
 from eegen.run.emulated import EmulatedEngine
 from eegen.run.session import Engine, Library, Session
 from eegen.targets import TARGETS, runs_here
-from eegen.toolchain.compilation import emulator, find_qemu
+from eegen.toolchain.emulators import emulator, find_qemu
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from eegen.run.data import build_dataset
 from eegen.run.emulated import EmulatedEngine
 from eegen.run.session import Session
 from eegen.targets import TARGETS
-from eegen.toolchain.compilation import build, find_compiler
+from eegen.toolchain.cached_compilation import build
+from eegen.toolchain.compiler_search import find_compiler
 
 FLAGS = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 

@@ -22,7 +22,8 @@ from eegen.run.data import build_dataset, vocabulary
 from eegen.run.emulated import EmulatedEngine
 from eegen.run.session import Session
 from eegen.targets import TARGETS
-from eegen.toolchain.compilation import emulator, find_compiler
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
 
 CONFIG = ModelConfig(d_model=16)
 STEPS = 40

@@ -19,7 +19,7 @@ from eegen.run.data import build_dataset
 from eegen.run.session import Library, Session
 from eegen.targets import TARGETS, best_target
 from eegen.toolchain import measured_tiles as tuned
-from eegen.toolchain.compiler import find_compiler
+from eegen.toolchain.compiler_search import find_compiler
 from eegen.train.loop import TrainOptions
 
 TILED = [name for name, target in TARGETS.items() if not target.svl_bits]

@@ -14,10 +14,10 @@ from eegen.errors import EegenError, EegenFailure
 from eegen.models.config import ModelConfig
 from eegen.run.compiled import Compiled, build_command, compile_model, pick_target
 from eegen.targets import best_target, runs_here
-from eegen.toolchain.compilation import emulator
+from eegen.toolchain.emulators import emulator
 
 if TYPE_CHECKING:
-    from eegen.toolchain.compilation import Kind
+    from eegen.toolchain.compiler_flags import Kind
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,16 @@ from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
 from eegen.plan.planner import Plan, make_plan
 from eegen.status import note
 from eegen.targets import TARGETS, Target, best_target, runs_here
+from eegen.targets.cpuid import needed_features
 from eegen.toolchain import measured_tiles as tuned
-from eegen.toolchain.compilation import BASE_FLAGS, PROGRAM_FLAGS, Build, Compiler, build, find_compiler, package_digest
+from eegen.toolchain.cached_compilation import Build, build
+from eegen.toolchain.compiler_flags import BASE_FLAGS, PROGRAM_FLAGS
+from eegen.toolchain.compiler_search import Compiler, find_compiler
+from eegen.toolchain.package_digest import package_digest
 
 if TYPE_CHECKING:
     from eegen.targets.base import Choice
-    from eegen.toolchain.compilation import Kind
+    from eegen.toolchain.compiler_flags import Kind
 
 
 def pick_target(name: str) -> Target:
@@ -65,6 +69,7 @@ def program_source(plan: Plan, chars: str) -> str:
         command=build_command(plan.build, standalone=True),
         compile_lines=compile_lines(plan.target, program_name(plan.build)),
         name=program_name(plan.build),
+        needed_features=needed_features(plan.target),
         characters=[ord(c) for c in chars],
         defaults={**TRAIN_DEFAULTS, "lr": plan.optimizer.lr},
         numbers={name: x for name, x in NUMBERS.items() if name in (*plan.optimizer.options, "eps")},
