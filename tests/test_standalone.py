@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compilers import COMPILERS, need_compiler
 from machines import Machine, missing
 
 from eegen.errors import EegenError, EegenFailure
@@ -22,8 +23,8 @@ from eegen.run.data import build_dataset, vocabulary
 from eegen.run.emulated import EmulatedEngine
 from eegen.run.session import Session
 from eegen.targets import TARGETS
-from eegen.toolchain.compiler_search import find_compiler
-from eegen.toolchain.emulators import emulator
+from eegen.toolchain.compiler_flags import compile_command
+from eegen.toolchain.emulators import emulator, find_qemu
 
 CONFIG = ModelConfig(d_model=16)
 STEPS = 40
@@ -141,13 +142,26 @@ def test_a_loss_that_is_not_a_number_stops_it(data: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
-def test_compilers_have_nothing_to_warn_of(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compilers_have_nothing_to_warn_of(compiler: str, machine: Machine, tmp_path: Path) -> None:
     target = TARGETS[machine.target]
-    made = compile_model(CONFIG, target.name, kind="program").build
-    triple = [f"--target={target.triple}"] if target.triple else []
-    command = [*find_compiler().argv, *triple, *target.flags, "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
-    done = subprocess.run([*command, str(made.source_path)], capture_output=True, text=True)
+    source = str(compile_model(CONFIG, target.name, kind="program").build.source_path)
+    strict = ["-Wall", "-Wextra", "-Werror", "-fhosted", "-O0"]
+    command = compile_command(need_compiler(compiler), target, "object", source, str(tmp_path / "program.o"), strict)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_a_processor_without_the_instructions_is_refused(compiler: str) -> None:
+    if (qemu := find_qemu("x86_64")) is None:
+        missing("there is no QEMU")
+    program = compile_model(CONFIG, "avx2", kind="program", cc=str(need_compiler(compiler))).build.path
+    for cpu, refusal in {"max": "data file no does not exist", "max,-fma": "no fma", "max,-avx2": "no avx2"}.items():
+        done = subprocess.run([qemu, "-cpu", cpu, str(program), "--data", "no"], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert refusal in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_scalar_c_is_for_any_compiler(tmp_path: Path, data: str) -> None:
