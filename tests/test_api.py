@@ -12,7 +12,8 @@ import pytest
 
 import eegen
 from eegen.errors import EegenError
-from eegen.language.oracle import Oracle, batch_rows
+from eegen.language.oracle import Oracle
+from eegen.language.rows import batch_rows
 from eegen.run.data import split
 
 NAMES = ["anna", "bob", "carla", "dan", "eve", "anna", "frida"]

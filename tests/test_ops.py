@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from eegen.language.graph import Graph, Value
-from eegen.language.ops import OPS, top
-from eegen.language.oracle import Oracle, batch_rows
+from eegen.language.graph import OPS, top
+from eegen.language.oracle import Oracle
+from eegen.language.rows import batch_rows
 from eegen.models import MODELS
 from eegen.models.config import ModelConfig, default_config
 

@@ -11,7 +11,8 @@ import pytest
 from machines import ARM, NATIVE, Machine, logits_of, parameters
 
 from eegen.language.optimizers import How, adam
-from eegen.language.oracle import Oracle, batch_rows
+from eegen.language.oracle import Oracle
+from eegen.language.rows import batch_rows
 from eegen.models.config import ModelConfig
 from eegen.run.data import load_documents
 from eegen.run.session import Session, sample_streams

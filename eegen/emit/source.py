@@ -1,17 +1,21 @@
-"""From plan to C text: the Jinja environment, its filters, and the two programs it prints."""
+"""From a plan to C text: the Jinja environment, its functions and filters."""
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jinja2
 import numpy as np
 
-from eegen.emit import arena
-from eegen.plan.planner import Plan
+from eegen.emit import arena, calls, expressions, functions
+from eegen.plan.kernels.attention import Attention
+from eegen.plan.kernels.kernel import Kernel
+from eegen.plan.records import Plan, up
 from eegen.resources import resource
+
+COLUMNS = 120
 
 
 def f32(x: float) -> str:
@@ -22,10 +26,10 @@ def f32(x: float) -> str:
     return text + "f"
 
 
-def wrap(statement: str, width: int = 120) -> str:
+def wrap(statements: str, width: int = COLUMNS) -> str:
     """Statements of C whose long lines go on, after a comma between arguments, in further lines."""
     lines: list[str] = []
-    for line in statement.splitlines():
+    for line in statements.splitlines():
         inside = " " * (len(line) - len(line.lstrip()) + 8)
         while len(line) > width and (commas := list(re.finditer(", ", line[:width]))):
             depths = [line.count("(", 0, comma.start()) - line.count(")", 0, comma.start()) for comma in commas]
@@ -34,6 +38,24 @@ def wrap(statement: str, width: int = 120) -> str:
             line = inside + line[at:]
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def comment(text: str, width: int = COLUMNS) -> str:
+    """A C comment, its lines filled."""
+    lines, line = [], "/*"
+    for word in text.split():
+        if len(line) + 1 + len(word) > width - 3:
+            lines.append(line)
+            line = "  "
+        line += " " + word
+    return "\n".join([*lines, line + " */"])
+
+
+def kernel_comment(plan: Plan, kernel: Kernel) -> str:
+    """What stands above a kernel: what it computes, its FLOPs and bytes, and for which values."""
+    users = plan.users(kernel)
+    used = f" Used by: {', '.join(users)}." if users else ""
+    return comment(f"{kernel.about} {kernel.bytes.text('bytes')}{used}")
 
 
 @lru_cache(maxsize=1)
@@ -47,12 +69,27 @@ def environment() -> jinja2.Environment:
     )
     env.filters["f32"] = f32
     env.filters["wrap"] = wrap
+    env.filters["up16"] = partial(up, unit=16)
+    env.globals |= {
+        "parameter_list": functions.parameter_list,
+        "call": functions.call,
+        "expression": expressions.value,
+        "scalar": expressions.scalar,
+        "place": expressions.place,
+        "epilogue": expressions.epilogue,
+    }
     return env
+
+
+def quads_vocabulary(plan: Plan) -> str:
+    """The vocabulary for four keys at once, where an attention kernel is written in it."""
+    needed = any(isinstance(kernel, Attention) and kernel.quads for kernel in plan.kernels)
+    return plan.target.quads_vocabulary if needed else ""
 
 
 def render(plan: Plan, template: str = "program.c.j2", **more: Any) -> str:
     """The C source of a plan."""
-    header = arena.header_dtype(len(plan.slots), len(plan.kernels))
+    header = arena.header_dtype(plan.slot_count, len(plan.kernels))
     text = (
         environment()
         .get_template(template)
@@ -61,10 +98,15 @@ def render(plan: Plan, template: str = "program.c.j2", **more: Any) -> str:
             target=plan.target,
             model=plan.build.model,
             profile=plan.build.profile,
+            quads_vocabulary=quads_vocabulary(plan),
             fields=arena.FIELDS,
             arrays=arena.ARRAYS,
             max_threads=arena.MAX_THREADS,
-            header_bytes=-(-header.itemsize // 64) * 64,
+            header_bytes=up(header.itemsize, 64),
+            kernel_comment=partial(kernel_comment, plan),
+            pointers=partial(calls.pointers, plan),
+            statement=partial(calls.statement, plan),
+            loss_statement=partial(calls.loss_statement, plan),
             **more,
         )
     )

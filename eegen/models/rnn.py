@@ -8,7 +8,11 @@ from eegen.models.config import ModelConfig
 
 def rnn(g: Graph, c: ModelConfig) -> Value:
     u, m, lm_head = parts(g, c)
-    return g.apply("linear", g.apply("recurrence", u, m, label="h"), lm_head, label="logits")
+
+    def step(h: Value) -> Value:
+        return g.apply("relu", g.apply("add", g.apply("linear", h, m), u), label="h")
+
+    return g.apply("linear", g.scan(step, c.d_state), lm_head, label="logits")
 
 
 def parts(g: Graph, c: ModelConfig) -> tuple[Value, Value, Value]:

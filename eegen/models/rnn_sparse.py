@@ -9,5 +9,9 @@ from eegen.models.rnn import parts
 
 def rnn_sparse(g: Graph, c: ModelConfig) -> Value:
     u, m, lm_head = parts(g, c)
-    h = g.apply("sparse_recurrence", u, m, top_k=c.top_k, label="h")
-    return g.apply("linear", h, lm_head, label="logits")
+
+    def step(h: Value) -> Value:
+        passed = g.apply("top_linear", h, m, top_k=c.top_k)
+        return g.apply("relu", g.apply("add", g.apply("add", h, passed), u), label="h")
+
+    return g.apply("linear", g.scan(step, c.d_state), lm_head, label="logits")

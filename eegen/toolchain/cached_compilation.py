@@ -118,9 +118,7 @@ def _known_reason(compiler: Compiler, target: Target, kind: Kind, log: str, root
     return None
 
 
-def _compiler_failed(
-    compiler: Compiler, failure: str, words: list[str], log: str, kept: Path, text: str
-) -> EegenError:
+def _compiler_failed(compiler: Compiler, failure: str, words: list[str], log: str, kept: Path, text: str) -> EegenError:
     """The error for a source that does not compile; the source and the log are kept beside the cache's entries."""
     path = kept.with_name(f"{kept.name}.log")
     try:

@@ -19,7 +19,7 @@ from jax import numpy as jnp
 from numpy.typing import NDArray
 
 from eegen.errors import EegenError
-from eegen.language.ops import EPS
+from eegen.language.ops.row import EPS
 from eegen.language.optimizers import How
 from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph

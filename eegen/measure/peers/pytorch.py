@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from eegen.language.graph import Value
-from eegen.language.ops import EPS
+from eegen.language.ops.row import EPS
 from eegen.language.optimizers import How
 from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph
