@@ -19,8 +19,9 @@ from eegen.emit import arena
 from eegen.emit.source import environment, squeeze
 from eegen.plan.kernels.kernel import Kernel
 from eegen.targets import TARGETS, Target
-from eegen.toolchain.compilation import build, emulator
-from eegen.toolchain.compiler import find_compiler
+from eegen.toolchain.cached_compilation import build
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
 
 SPANS = ("range", "span", "positions", "levels")
 NUMBERS = ("count", "capacity", "thread", "partial")

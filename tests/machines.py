@@ -17,7 +17,7 @@ from eegen.run.data import build_dataset, vocabulary
 from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
-from eegen.toolchain.compilation import find_qemu
+from eegen.toolchain.emulators import find_qemu
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from eegen.run.engine import LibraryEngine
 from eegen.run.session import Session
 from eegen.targets import TARGETS, best_target
 from eegen.toolchain import measured_tiles as tuned
-from eegen.toolchain.compiler import find_compiler
+from eegen.toolchain.compiler_search import find_compiler
 from eegen.train.loop import TrainOptions
 
 TILED = [name for name, target in TARGETS.items() if target.measures_tiles]

@@ -17,7 +17,10 @@ from eegen.run.sources import file_name, placeholder_vocabulary, source_of
 from eegen.status import report
 from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import measured_tiles
-from eegen.toolchain.compilation import Build, build, emulator, find_compiler, package_digest
+from eegen.toolchain.cached_compilation import Build, build
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
+from eegen.toolchain.package_digest import package_digest
 
 if TYPE_CHECKING:
     from eegen.targets.tiles import Choice

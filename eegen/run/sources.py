@@ -13,7 +13,7 @@ from eegen.options import flag
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
 from eegen.plan.records import Plan
 from eegen.targets import Target
-from eegen.toolchain.compilation import BASE_FLAGS, PROGRAM_FLAGS
+from eegen.toolchain.compiler_flags import BASE_FLAGS, PROGRAM_FLAGS
 
 SUFFIXES = {"program": "-standalone", "server": "-server"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
+from eegen.targets.cpuid import Feature
 from eegen.targets.tiles import Choice, Panel, Tile, cover, falling_heights, promising
 
 ROW_GAIN = (
@@ -100,6 +101,11 @@ class Target:
     """Whether tiles may be chosen by measurement (`eegen tune`)."""
     body_fmas: int = 128
     """FMAs of an unrolled loop body, at most."""
+
+    @property
+    def cpuid(self) -> tuple[Feature, ...]:
+        """What a program asks CPUID for before it runs; empty where the processor has no CPUID."""
+        return ()
 
     # --- vector length
 
