@@ -26,7 +26,7 @@ from eegen import __version__
 from eegen.commands import app
 from eegen.run import checkpoint
 from eegen.targets import TARGETS, best_target, runs_here
-from eegen.toolchain.compilation import find_qemu
+from eegen.toolchain.emulators import find_qemu
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [

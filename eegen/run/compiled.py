@@ -16,7 +16,10 @@ from eegen.run.engine import Engine, LibraryEngine
 from eegen.status import report
 from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import measured_tiles
-from eegen.toolchain.compilation import Build, build, emulator, find_compiler, package_digest
+from eegen.toolchain.cached_compilation import Build, build
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
+from eegen.toolchain.package_digest import package_digest
 
 if TYPE_CHECKING:
     from eegen.targets.tiles import Choice
@@ -74,12 +77,15 @@ def compile_model(
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
-        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.machine == "aarch64" else {}
+        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.emulated_cpu else {}
         raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}", **hints)
     if optimizer != "adam" and config.model in FITS:
         raise EegenError(f"`optimizer` means nothing to the model '{config.model}', which is not trained")
-    if svl_bits is not None and not chosen.svl_bits:
+    if svl_bits is not None and not chosen.vector_lengths:
         raise EegenError(f"`svl_bits` means nothing to the target {chosen.name}")
+    if svl_bits is not None and svl_bits not in chosen.vector_lengths:
+        lengths = ", ".join(map(str, chosen.vector_lengths))
+        raise EegenError(f"`svl_bits` is {svl_bits}; for {chosen.name} it must be one of {lengths}")
     compiler = find_compiler(cc)
     if tiles is None:
         tiles = {} if runs_here(chosen) else measured_tiles.load(chosen, compiler)
