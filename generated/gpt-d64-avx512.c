@@ -43,9 +43,10 @@
  *   23 product_192x64_transposed      [rows][192] x [192][64]
  *   24 outer_64x192_update            [64][rows] x [rows][192]
  *   25 rows_rms_grad_to_lookup_grad   [rows][64]
- *   26 batch                          the rows of a batch of documents
- *   27 step                           forward, backward, update
- *   28 interface                      what a host calls
+ *   26 rows_lookup_to_rms_2           [rows][64]
+ *   27 train                          batches, forward, loss, backward, update
+ *   28 infer                          logits of prefixes, their loss, sampling
+ *   29 machine                        clock, vector length, peak of the arithmetic units
  */
 
 /* ==== 1 vectors ==================================================================================================== */
@@ -295,8 +296,16 @@ static inline vf v_inverse(vf x)
     return v_fma(y, v_fnma(x, y, v_set1(1.0f)), y);
 }
 
-/* Which of a quad's keys count, by the number of keys modulo 4. */
-static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0};
+/* Limits of a quad's scores by the number of keys modulo 4: the smaller of score and limit is -infinity where the quad has no
+   key, whose exponential is 0. */
+#define ANY __builtin_inff()
+#define NONE -__builtin_inff()
+static const float key_limits[16] = {
+    ANY, ANY, ANY, ANY, /* a whole quad */
+    ANY, NONE, NONE, NONE,
+    ANY, ANY, NONE, NONE,
+    ANY, ANY, ANY, NONE,
+};
 
 #pragma GCC diagnostic pop
 
@@ -305,8 +314,10 @@ static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1
 enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 56000, /* floats of one copy of all parameters, padding included */
-    PACKED = 0, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 23, SCRATCH = 8192, SUMS = 2752, WORK = 0, THREADS = 64,
+    PACKED = 0, /* floats of the packed copies of matrices */
+    SLOTS = 16, /* of row buffers */
+    SCRATCH = 8192, SUMS = 2752, WORK = 0, /* floats of memory that each thread has */
+    KERNELS = 24, THREADS = 64,
     HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
@@ -334,7 +345,7 @@ typedef struct eegen {
     int64_t sharing;                  /* 1: equal prefixes share a row */
     int64_t random;                   /* 1: documents by chance, 0: in file order */
     uint64_t rng;                     /* state of the random stream */
-    uint64_t ahead[2];                /* its state before the documents looked ahead for */
+    uint64_t prefetched[2];           /* its state before and after the documents of the next step, which are prefetched */
     int64_t cursor;                   /* next document in file order */
     int64_t step;                     /* optimizer steps done */
     double beta1;
@@ -346,7 +357,7 @@ typedef struct eegen {
     double temperature;               /* of sampling */
     int64_t yield;                    /* address of a function that gives up the processor, or 0 */
     int64_t bytes;                    /* size of the arena */
-    int64_t rows_most;                /* rows that the buffers hold */
+    int64_t row_capacity;             /* rows that the buffers hold */
     int64_t keys;                     /* entries a row in the lists of ancestors */
     int64_t samples;                  /* samples at a time, at most */
     int64_t rows;                     /* prefix rows of this batch */
@@ -360,11 +371,11 @@ typedef struct eegen {
     double loss[64];                  /* each thread's part of the loss of this batch */
     double squares[64];               /* each thread's part of the squares of the gradient, where it is clipped */
     int64_t arrived;                  /* threads waiting at the barrier */
-    int64_t turn;                     /* barriers passed */
+    int64_t phase;                    /* barriers passed */
     int64_t at_starts;                /* first position of each document */
     int64_t at_place;                 /* node << 32 | target << 16 | token: the prefix that ends there, what follows, what is read */
     int64_t at_chosen;                /* documents of this batch */
-    int64_t at_ahead;                 /* documents of the next batch, if the stream is where `ahead` says */
+    int64_t at_next_chosen;           /* documents of the next batch, if the stream is where `prefetched` says */
     int64_t at_at;                    /* position of each document at the level that is being found */
     int64_t at_end;                   /* end of each document */
     int64_t at_seen;                  /* stamp << 32 | row of each prefix */
@@ -382,20 +393,20 @@ typedef struct eegen {
     int64_t at_depth;                 /* position of a prefix row */
     int64_t at_parent;                /* row of the prefix without its last token, -1 at the root */
     int64_t at_count;                 /* positions of the batch at this row */
-    int64_t at_said;                  /* among the logits, what a position of the batch should say */
+    int64_t at_target_at;             /* where the logit of each position's target is among the logits */
     int64_t at_sample_of;             /* sample of a row */
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
-    int64_t at_scratch;               /* operands turned round, a part for each thread */
-    int64_t at_sums;                  /* each thread's part of gradients that are added up row by row */
-    int64_t at_work;                  /* a hidden matrix on its way to orthogonal, one for each thread */
+    int64_t at_scratch;               /* transposed operands, a part for each thread */
+    int64_t at_sums;                  /* each thread's part of gradients that are summed row by row */
+    int64_t at_work;                  /* a matrix parameter while the optimizer works on it, one for each thread */
     int64_t at_lr;                    /* learning rate of each step of a call */
     int64_t at_losses;                /* loss of each step of a call */
     int64_t at_stream;                /* random stream of each sample */
-    int64_t at_text;                  /* sampled tokens, -1: to be drawn */
+    int64_t at_text;                  /* tokens of each sample, -1: to be drawn */
     int64_t at_length;                /* tokens of each sample */
     int64_t at_slot[16];              /* row buffers */
-    uint64_t kernel_ticks[23];        /* clock ticks of each kernel, where profiled */
+    uint64_t kernel_ticks[24];        /* clock ticks of each kernel, where profiled */
 } eegen;
 
 typedef struct span { int64_t lo, hi; } span;
@@ -409,9 +420,17 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
 #define KERNEL static __attribute__((noinline))
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are passed matters to nobody outside this file */
+#define EXPORT __attribute__((visibility("default")))
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
 /* The logarithm, for the loss and the first weights, of four numbers at once: x = m 2^e with m in [1/sqrt 2, sqrt 2), then
@@ -465,7 +484,9 @@ static span own(const eegen *s, int64_t at_first, int64_t thread)
     return (span){ first[0], first[1] };
 }
 static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_of(s, s->at_levels)[thread] }; }
-#define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
+/* The thread's part of [lo, hi), in whole units. */
+#define PART_LO(lo, hi, unit) (lo + ((hi) - (lo)) / (unit) * thread / threads * (unit))
+#define PART_HI(lo, hi, unit) (lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit))
 #define SHARE_LO_OF(who, n) ((int64_t)(n) * (who) / threads)
 #define SHARE_HI_OF(who, n) ((int64_t)(n) * ((who) + 1) / threads)
 #define SHARE_LO(n) SHARE_LO_OF(thread, n)
@@ -475,17 +496,20 @@ static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_
    processors than threads, nobody else could arrive. */
 static void wait_for_all(eegen *s)
 {
-    const int64_t turn = __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE);
+    const int64_t phase = __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&s->arrived, 1, __ATOMIC_ACQ_REL) == s->threads) {
         __atomic_store_n(&s->arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&s->turn, turn + 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&s->phase, phase + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
+    for (int64_t spins = 0; __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE) == phase; spins++) {
         spin_pause();
         if (spins > MOST_SPINS && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
+
+static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
+static int64_t keys_for(int64_t longest) { return ((longest + 3) & ~(int64_t)3) + 4; }
 
 static double power(double x, int64_t n)
 {
@@ -505,7 +529,7 @@ static rates rates_of(const eegen *s, float lr)
                     (float)(s->eps * fix) };
 }
 
-/* Adam on one vector: weights and state are updated in place; gives the new weights. */
+/* Adam on one vector: weights and state are updated in place; returns the new weights. */
 static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
     const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
@@ -519,1390 +543,612 @@ static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 
 /* ==== 3 rows_lookup_to_rms ========================================================================================= */
 
-/* Each row by itself, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. */
-KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7)
+/* Each row by itself, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. 1,288 bytes a row. Used by:
+   lookup, add, e, rms. */
+KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token, const float *pos_emb_in, const int32_t *pair_position, float *add_out, float *e_out, float *rms_out)
 {
     int64_t r = lo;
     for (; r + 4 <= hi; r += 4) {
         vf t0[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p0 + (int64_t)i0[r + q] * 64; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 16); }
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = tok_emb_in + (int64_t)pair_token[r + q] * 64;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 16);
+        }
         vf t1[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p1 + (int64_t)i1[r + q] * 64; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 16); }
+        for (int q = 0; q < 4; q++) {
+            const float *p1 = pos_emb_in + (int64_t)pair_position[r + q] * 64;
+            for (int j = 0; j < 4; j++) t1[q][j] = v_load(p1 + j * 16);
+        }
         vf t2[4][4];
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_add(t0[q][j], t1[q][j]);
-        for (int q = 0; q < 4; q++) { float *x = p3 + (r + q) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t2[q][j]); }
-        vf t4[4][4], q4[4];
-        for (int q = 0; q < 4; q++) { q4[q] = v_mul(t2[q][0], t2[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q4[q] = v_fma(t2[q][j], t2[q][j], q4[q]); }
-        const float4 s4 = v_rsqrt4(v_sums(q4[0], q4[1], q4[2], q4[3]) * 0.015625f + RMS_EPS);
-        float s4_of[4];
-        v_store4(s4_of, s4);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_mul(t2[q][j], v_set1(s4_of[q]));
-        for (int q = 0; q < 4; q++) { float *x = p5 + (r + q) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t4[q][j]); }
-        vf t6[4][4], q6[4];
-        for (int q = 0; q < 4; q++) { q6[q] = v_mul(t4[q][0], t4[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q6[q] = v_fma(t4[q][j], t4[q][j], q6[q]); }
-        const float4 s6 = v_rsqrt4(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.015625f + RMS_EPS);
-        float s6_of[4];
-        v_store4(s6_of, s6);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t6[q][j] = v_mul(t4[q][j], v_set1(s6_of[q]));
-        for (int q = 0; q < 4; q++) { float *x = p7 + (r + q) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t6[q][j]); }
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t2[q][j] = v_add(t0[q][j], t1[q][j]);
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p3 = add_out + (r + q) * 64;
+            for (int j = 0; j < 4; j++) v_store(p3 + j * 16, t2[q][j]);
+        }
+        vf t4[4][4];
+        vf q4_0[4];
+        for (int q = 0; q < 4; q++) {
+            q4_0[q] = v_mul(t2[q][0], t2[q][0]);
+            for (int j = 1; j < 4; j++) q4_0[q] = v_fma(t2[q][j], t2[q][j], q4_0[q]);
+        }
+        const float4 s4_0 = v_rsqrt4(v_sums(q4_0[0], q4_0[1], q4_0[2], q4_0[3]) * 0.015625f + RMS_EPS);
+        float s4_0_of[4];
+        v_store4(s4_0_of, s4_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t4[q][j] = v_mul(t2[q][j], v_set1(s4_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p5 = e_out + (r + q) * 64;
+            for (int j = 0; j < 4; j++) v_store(p5 + j * 16, t4[q][j]);
+        }
+        vf t6[4][4];
+        vf q6_0[4];
+        for (int q = 0; q < 4; q++) {
+            q6_0[q] = v_mul(t4[q][0], t4[q][0]);
+            for (int j = 1; j < 4; j++) q6_0[q] = v_fma(t4[q][j], t4[q][j], q6_0[q]);
+        }
+        const float4 s6_0 = v_rsqrt4(v_sums(q6_0[0], q6_0[1], q6_0[2], q6_0[3]) * 0.015625f + RMS_EPS);
+        float s6_0_of[4];
+        v_store4(s6_0_of, s6_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t6[q][j] = v_mul(t4[q][j], v_set1(s6_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p7 = rms_out + (r + q) * 64;
+            for (int j = 0; j < 4; j++) v_store(p7 + j * 16, t6[q][j]);
+        }
     }
     for (; r < hi; r++) {
         vf t0[4];
-        { const float *x = p0 + (int64_t)i0[r] * 64; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 16); }
+        const float *p0 = tok_emb_in + (int64_t)pair_token[r] * 64;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 16);
         vf t1[4];
-        { const float *x = p1 + (int64_t)i1[r] * 64; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 16); }
+        const float *p1 = pos_emb_in + (int64_t)pair_position[r] * 64;
+        for (int j = 0; j < 4; j++) t1[j] = v_load(p1 + j * 16);
         vf t2[4];
         for (int j = 0; j < 4; j++) t2[j] = v_add(t0[j], t1[j]);
-        { float *x = p3 + (r) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t2[j]); }
-        vf t4[4], q4;
-        { q4 = v_mul(t2[0], t2[0]); }
-        for (int j = 1; j < 4; j++) { q4 = v_fma(t2[j], t2[j], q4); }
-        const float4 s4 = v_rsqrt4((float4){ v_sum(q4) } * 0.015625f + RMS_EPS);
-        for (int j = 0; j < 4; j++) t4[j] = v_mul(t2[j], v_set1(s4[0]));
-        { float *x = p5 + (r) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t4[j]); }
-        vf t6[4], q6;
-        { q6 = v_mul(t4[0], t4[0]); }
-        for (int j = 1; j < 4; j++) { q6 = v_fma(t4[j], t4[j], q6); }
-        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
-        for (int j = 0; j < 4; j++) t6[j] = v_mul(t4[j], v_set1(s6[0]));
-        { float *x = p7 + (r) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t6[j]); }
+        float *p3 = add_out + r * 64;
+        for (int j = 0; j < 4; j++) v_store(p3 + j * 16, t2[j]);
+        vf t4[4];
+        vf q4_0;
+        q4_0 = v_mul(t2[0], t2[0]);
+        for (int j = 1; j < 4; j++) q4_0 = v_fma(t2[j], t2[j], q4_0);
+        const float4 s4_0 = v_rsqrt4((float4){ v_sum(q4_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t4[j] = v_mul(t2[j], v_set1(s4_0[0]));
+        float *p5 = e_out + r * 64;
+        for (int j = 0; j < 4; j++) v_store(p5 + j * 16, t4[j]);
+        vf t6[4];
+        vf q6_0;
+        q6_0 = v_mul(t4[0], t4[0]);
+        for (int j = 1; j < 4; j++) q6_0 = v_fma(t4[j], t4[j], q6_0);
+        const float4 s6_0 = v_rsqrt4((float4){ v_sum(q6_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t6[j] = v_mul(t4[j], v_set1(s6_0[0]));
+        float *p7 = rms_out + r * 64;
+        for (int j = 0; j < 4; j++) v_store(p7 + j * 16, t6[j]);
     }
 }
 
 /* ==== 4 product_64x192 ============================================================================================= */
 
-/* C = A B on every row: [rows][64] x [64][192]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][192]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
+   a row and 49,152 more. Used by: qkv. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x192_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x192_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = b + n;
+    float *z = c + i * 192 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x192_tile_4_step(sum[u % chains], x + u, y + u * 192, rows);
+        x += 4;
+        y += 768;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 192 + v * 16, sum[0][r][v]);
+}
+
 KERNEL void product_64x192(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
     for (int64_t n = 0; n < 192; n += 64) {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-                v_store(z + 384, c2_0);
-                v_store(z + 400, c2_1);
-                v_store(z + 416, c2_2);
-                v_store(z + 432, c2_3);
-                v_store(z + 576, c3_0);
-                v_store(z + 592, c3_1);
-                v_store(z + 608, c3_2);
-                v_store(z + 624, c3_3);
-                v_store(z + 768, c4_0);
-                v_store(z + 784, c4_1);
-                v_store(z + 800, c4_2);
-                v_store(z + 816, c4_3);
-                v_store(z + 960, c5_0);
-                v_store(z + 976, c5_1);
-                v_store(z + 992, c5_2);
-                v_store(z + 1008, c5_3);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-                v_store(z + 384, c2_0);
-                v_store(z + 400, c2_1);
-                v_store(z + 416, c2_2);
-                v_store(z + 432, c2_3);
-                v_store(z + 576, c3_0);
-                v_store(z + 592, c3_1);
-                v_store(z + 608, c3_2);
-                v_store(z + 624, c3_3);
-                v_store(z + 768, c4_0);
-                v_store(z + 784, c4_1);
-                v_store(z + 800, c4_2);
-                v_store(z + 816, c4_3);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-                v_store(z + 384, c2_0);
-                v_store(z + 400, c2_1);
-                v_store(z + 416, c2_2);
-                v_store(z + 432, c2_3);
-                v_store(z + 576, c3_0);
-                v_store(z + 592, c3_1);
-                v_store(z + 608, c3_2);
-                v_store(z + 624, c3_3);
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-                v_store(z + 384, c2_0);
-                v_store(z + 400, c2_1);
-                v_store(z + 416, c2_2);
-                v_store(z + 432, c2_3);
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 192, c1_0);
-                v_store(z + 208, c1_1);
-                v_store(z + 224, c1_2);
-                v_store(z + 240, c1_3);
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 192 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 768) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 192), b1_1 = v_load(y + 208), b2_1 = v_load(y + 224), b3_1 = v_load(y + 240);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 384), b1_2 = v_load(y + 400), b2_2 = v_load(y + 416), b3_2 = v_load(y + 432);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 576), b1_3 = v_load(y + 592), b2_3 = v_load(y + 608), b3_3 = v_load(y + 624);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-            }
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x192_tile_4(a, b, c, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x192_tile_4(a, b, c, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x192_tile_4(a, b, c, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x192_tile_4(a, b, c, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x192_tile_4(a, b, c, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x192_tile_4(a, b, c, i, n, 1, 2);
         }
     }
 }
 
 /* ==== 5 attention_4x16 ============================================================================================= */
 
-/* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. */
-/* qkv [kv rows][q, k, v of 64], anc [rows][anc_ld] -> out [rows][64], probs [rows][quads][4 heads][4 keys]. */
-static inline void attention_4x16_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
+/* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. 1,032 bytes a row and 16 a
+   key. Used by: a. */
+/* qkv [rows of keys][q, k, v of 64] -> out [rows][64], probabilities [rows][quads][4 heads][4 keys].
+   Rows of equally many quads are done a few at a time, one step for all of them before the next: the steps of one row
+   wait for each other. Of the last quad's keys those that are missing repeat the last one. */
+/* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
+static inline void attention_4x16_scores(const float *restrict x, const float *restrict keys,
+    const int32_t *restrict key_rows, int64_t count, float *restrict scores)
 {
-    for (int64_t j = 0; j < nk; j += 4, s += 16) {
-        const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
+    for (int64_t j = 0; j < count; j += 4, scores += 16) {
+        const float *y0 = keys + (int64_t)key_rows[j] * 192;
+        const float *y1 = keys + (int64_t)key_rows[j + 1] * 192;
+        const float *y2 = keys + (int64_t)key_rows[j + 2] * 192;
+        const float *y3 = keys + (int64_t)key_rows[j + 3] * 192;
         const vf s0a = v_dots(v_load(x), v_load(y0), v_load(y1), v_load(y2), v_load(y3));
         const vf s0b = v_dots(v_load(x + 16), v_load(y0 + 16), v_load(y1 + 16), v_load(y2 + 16), v_load(y3 + 16));
         const vf s0c = v_dots(v_load(x + 32), v_load(y0 + 32), v_load(y1 + 32), v_load(y2 + 32), v_load(y3 + 32));
         const vf s0d = v_dots(v_load(x + 48), v_load(y0 + 48), v_load(y1 + 48), v_load(y2 + 48), v_load(y3 + 48));
         const vf s0 = v_fold(v_fold(s0a, s0b), v_fold(s0c, s0d));
-        v_store(s, s0);
+        v_store(scores, s0);
     }
 }
 
-static inline void attention_4x16_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
+/* Sum of values by their probabilities. */
+static inline void attention_4x16_values(const float *restrict values, const int32_t *restrict key_rows,
+    int64_t count, const float *restrict probabilities, float *restrict out)
 {
-    const float *p = probs;
-    vf y0 = v_zero(), y1 = v_zero(), y2 = v_zero(), y3 = v_zero();
-    for (int64_t j = 0; j < nk; j += 4, p += 16) {
-        {
-            const float *v = value + (int64_t)kv[j + 0] * 192;
-            y0 = v_fma(v_set1(p[0]), v_load(v), y0);
-            y1 = v_fma(v_set1(p[4]), v_load(v + 16), y1);
-            y2 = v_fma(v_set1(p[8]), v_load(v + 32), y2);
-            y3 = v_fma(v_set1(p[12]), v_load(v + 48), y3);
+    const float *p = probabilities;
+    vf sum0 = v_zero();
+    vf sum1 = v_zero();
+    vf sum2 = v_zero();
+    vf sum3 = v_zero();
+    for (int64_t j = 0; j < count; j += 4, p += 16) {
+        const float *v0 = values + (int64_t)key_rows[j] * 192;
+        sum0 = v_fma(v_set1(p[0]), v_load(v0), sum0);
+        sum1 = v_fma(v_set1(p[4]), v_load(v0 + 16), sum1);
+        sum2 = v_fma(v_set1(p[8]), v_load(v0 + 32), sum2);
+        sum3 = v_fma(v_set1(p[12]), v_load(v0 + 48), sum3);
+        if (count - j > 1) {
+            const float *v1 = values + (int64_t)key_rows[j + 1] * 192;
+            sum0 = v_fma(v_set1(p[1]), v_load(v1), sum0);
+            sum1 = v_fma(v_set1(p[5]), v_load(v1 + 16), sum1);
+            sum2 = v_fma(v_set1(p[9]), v_load(v1 + 32), sum2);
+            sum3 = v_fma(v_set1(p[13]), v_load(v1 + 48), sum3);
         }
-        if (nk - j > 1) {
-            const float *v = value + (int64_t)kv[j + 1] * 192;
-            y0 = v_fma(v_set1(p[1]), v_load(v), y0);
-            y1 = v_fma(v_set1(p[5]), v_load(v + 16), y1);
-            y2 = v_fma(v_set1(p[9]), v_load(v + 32), y2);
-            y3 = v_fma(v_set1(p[13]), v_load(v + 48), y3);
+        if (count - j > 2) {
+            const float *v2 = values + (int64_t)key_rows[j + 2] * 192;
+            sum0 = v_fma(v_set1(p[2]), v_load(v2), sum0);
+            sum1 = v_fma(v_set1(p[6]), v_load(v2 + 16), sum1);
+            sum2 = v_fma(v_set1(p[10]), v_load(v2 + 32), sum2);
+            sum3 = v_fma(v_set1(p[14]), v_load(v2 + 48), sum3);
         }
-        if (nk - j > 2) {
-            const float *v = value + (int64_t)kv[j + 2] * 192;
-            y0 = v_fma(v_set1(p[2]), v_load(v), y0);
-            y1 = v_fma(v_set1(p[6]), v_load(v + 16), y1);
-            y2 = v_fma(v_set1(p[10]), v_load(v + 32), y2);
-            y3 = v_fma(v_set1(p[14]), v_load(v + 48), y3);
-        }
-        if (nk - j > 3) {
-            const float *v = value + (int64_t)kv[j + 3] * 192;
-            y0 = v_fma(v_set1(p[3]), v_load(v), y0);
-            y1 = v_fma(v_set1(p[7]), v_load(v + 16), y1);
-            y2 = v_fma(v_set1(p[11]), v_load(v + 32), y2);
-            y3 = v_fma(v_set1(p[15]), v_load(v + 48), y3);
+        if (count - j > 3) {
+            const float *v3 = values + (int64_t)key_rows[j + 3] * 192;
+            sum0 = v_fma(v_set1(p[3]), v_load(v3), sum0);
+            sum1 = v_fma(v_set1(p[7]), v_load(v3 + 16), sum1);
+            sum2 = v_fma(v_set1(p[11]), v_load(v3 + 32), sum2);
+            sum3 = v_fma(v_set1(p[15]), v_load(v3 + 48), sum3);
         }
     }
-    v_store(y, y0);
-    v_store(y + 16, y1);
-    v_store(y + 32, y2);
-    v_store(y + 48, y3);
+    v_store(out, sum0);
+    v_store(out + 16, sum1);
+    v_store(out + 32, sum2);
+    v_store(out + 48, sum3);
 }
 
-/* 1 quad a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void attention_4x16_softmax1(float *const p[4], const float *const exists[4])
+/* Softmax in place of rows r to end of one quad each, 4 score vectors at once; where rows run out, the last one is done again. */
+static inline void attention_4x16_softmax1(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
+    int64_t r, int64_t end)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
-    vf x[4], t[4], r[4], top[4];
-    for (int i = 0; i < 4; i++) x[i] = v_load(p[i]);
-    for (int i = 0; i < 4; i++) top[i] = v_quad_max(x[i]);
-    for (int i = 0; i < 4; i++) x[i] = v_max(least, v_sub(x[i], top[i]));
-    for (int i = 0; i < 4; i++) t[i] = v_fma(x[i], base2, magic);
-    for (int i = 0; i < 4; i++) r[i] = v_sub(magic, t[i]);
-    for (int i = 0; i < 4; i++) r[i] = v_fma(x[i], base2, r[i]);
-    for (int i = 0; i < 4; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
-    for (int i = 0; i < 4; i++) x[i] = v_mul(x[i], v_quad(exists[i]));
-    for (int i = 0; i < 4; i++) top[i] = x[i];
-    for (int i = 0; i < 4; i++) top[i] = v_inverse(v_quad_sum(top[i]));
-    for (int i = 0; i < 4; i++) v_store(p[i], v_mul(x[i], top[i]));
+    for (int64_t i = r; i < end; i += 4) {
+        const int64_t row0 = i;
+        const float *limit0 = key_limits + 4 * ((depth[row0] + 1) & 3);
+        float *scores0 = scores + row0 * keys_ld * 4;
+        const int64_t row1 = i + 1 < end ? i + 1 : end - 1;
+        const float *limit1 = key_limits + 4 * ((depth[row1] + 1) & 3);
+        float *scores1 = scores + row1 * keys_ld * 4;
+        const int64_t row2 = i + 2 < end ? i + 2 : end - 1;
+        const float *limit2 = key_limits + 4 * ((depth[row2] + 1) & 3);
+        float *scores2 = scores + row2 * keys_ld * 4;
+        const int64_t row3 = i + 3 < end ? i + 3 : end - 1;
+        const float *limit3 = key_limits + 4 * ((depth[row3] + 1) & 3);
+        float *scores3 = scores + row3 * keys_ld * 4;
+        const float *const limit[] = { limit0, limit1, limit2, limit3 };
+        float *const p[] = { scores0, scores1, scores2, scores3 };
+        vf e[4][1], top[4], sum[4];
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_min(v_quad(limit[n]), v_load(p[n]));
+            top[n] = v_quad_max(e[n][0]);
+        }
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_exp_scaled(v_sub(e[n][0], top[n]), 0.25f);
+            sum[n] = e[n][0];
+        }
+        for (int n = 0; n < 4; n++) {
+            const vf inverse = v_inverse(v_quad_sum(sum[n]));
+            v_store(p[n], v_mul(e[n][0], inverse));
+        }
+    }
 }
 
-/* 2 quads a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void attention_4x16_softmax2(float *const p[4], const float *const exists[4])
+/* Softmax in place of rows r to end of two quads each, 4 score vectors at once; where rows run out, the last one is done again. */
+static inline void attention_4x16_softmax2(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
+    int64_t r, int64_t end)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
-    vf x[8], t[8], r[8], top[4];
-    for (int i = 0; i < 8; i++) x[i] = v_load(p[i / 2] + i % 2 * 16);
-    for (int i = 0; i < 4; i++) top[i] = v_quad_max(v_max(x[2 * i], x[2 * i + 1]));
-    for (int i = 0; i < 8; i++) x[i] = v_max(least, v_sub(x[i], top[i / 2]));
-    for (int i = 0; i < 8; i++) t[i] = v_fma(x[i], base2, magic);
-    for (int i = 0; i < 8; i++) r[i] = v_sub(magic, t[i]);
-    for (int i = 0; i < 8; i++) r[i] = v_fma(x[i], base2, r[i]);
-    for (int i = 0; i < 8; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
-    for (int i = 0; i < 4; i++) x[i * 2 + 1] = v_mul(x[i * 2 + 1], v_quad(exists[i]));
-    for (int i = 0; i < 4; i++) top[i] = v_add(x[2 * i], x[2 * i + 1]);
-    for (int i = 0; i < 4; i++) top[i] = v_inverse(v_quad_sum(top[i]));
-    for (int i = 0; i < 8; i++) v_store(p[i / 2] + i % 2 * 16, v_mul(x[i], top[i / 2]));
+    for (int64_t i = r; i < end; i += 4) {
+        const int64_t row0 = i;
+        const float *limit0 = key_limits + 4 * ((depth[row0] + 1) & 3);
+        float *scores0 = scores + row0 * keys_ld * 4;
+        const int64_t row1 = i + 1 < end ? i + 1 : end - 1;
+        const float *limit1 = key_limits + 4 * ((depth[row1] + 1) & 3);
+        float *scores1 = scores + row1 * keys_ld * 4;
+        const int64_t row2 = i + 2 < end ? i + 2 : end - 1;
+        const float *limit2 = key_limits + 4 * ((depth[row2] + 1) & 3);
+        float *scores2 = scores + row2 * keys_ld * 4;
+        const int64_t row3 = i + 3 < end ? i + 3 : end - 1;
+        const float *limit3 = key_limits + 4 * ((depth[row3] + 1) & 3);
+        float *scores3 = scores + row3 * keys_ld * 4;
+        const float *const limit[] = { limit0, limit1, limit2, limit3 };
+        float *const p[] = { scores0, scores1, scores2, scores3 };
+        vf e[4][2], top[4], sum[4];
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_load(p[n]);
+            e[n][1] = v_min(v_quad(limit[n]), v_load(p[n] + 16));
+            top[n] = v_quad_max(v_max(e[n][0], e[n][1]));
+        }
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_exp_scaled(v_sub(e[n][0], top[n]), 0.25f);
+            e[n][1] = v_exp_scaled(v_sub(e[n][1], top[n]), 0.25f);
+            sum[n] = v_add(e[n][0], e[n][1]);
+        }
+        for (int n = 0; n < 4; n++) {
+            const vf inverse = v_inverse(v_quad_sum(sum[n]));
+            v_store(p[n], v_mul(e[n][0], inverse));
+            v_store(p[n] + 16, v_mul(e[n][1], inverse));
+        }
+    }
 }
 
-static inline void attention_4x16_softmax(float *restrict p, int64_t nk)
+/* Softmax in place of one score vector of a row of any number of keys. */
+static inline void attention_4x16_softmax(float *restrict scores, int64_t count)
 {
-    vf top = v_load(p), total = v_zero();
-    for (int64_t j = 4; j < nk; j += 4) top = v_max(top, v_load(p + j * 4));
+    const int64_t last = (count - 1) / 4 * 16;
+    v_store(scores + last, v_min(v_quad(key_limits + 4 * (count & 3)), v_load(scores + last)));
+    vf top = v_load(scores);
+    for (int64_t j = 16; j <= last; j += 16)
+        top = v_max(top, v_load(scores + j));
     top = v_quad_max(top);
-    for (int64_t j = 0; j < nk; j += 4) {
-        float *at = p + j * 4;
-        const vf e = v_mul(v_quad(key_exists + (nk - j < 4 ? 4 * (nk - j) : 0)), v_exp(v_mul(v_sub(v_load(at), top), v_set1(0.25f))));
-        v_store(at, e);
-        total = v_add(total, e);
+    vf sum = v_zero();
+    for (int64_t j = 0; j <= last; j += 16) {
+        const vf e = v_exp_scaled(v_sub(v_load(scores + j), top), 0.25f);
+        v_store(scores + j, e);
+        sum = v_add(sum, e);
     }
-    total = v_inverse(v_quad_sum(total));
-    for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
+    sum = v_inverse(v_quad_sum(sum));
+    for (int64_t j = 0; j <= last; j += 16)
+        v_store(scores + j, v_mul(v_load(scores + j), sum));
 }
 
-KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
+KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict ancestors, const int32_t *restrict depth,
+        int64_t keys_ld, float *restrict probabilities, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
-        const int32_t quads = depth[r] >> 2;
-        for (end = r; end < hi && end < r + 8 && depth[end] >> 2 == quads; end++) {
-            const int32_t *kv = anc + end * anc_ld;
-            const int64_t nk = depth[end] + 1;
-            const float *q = qkv + (int64_t)kv[nk - 1] * 192, *keys = qkv + 64;
-            float *p = probs + end * anc_ld * 4;
-            attention_4x16_scores_group(q, keys, kv, nk, p);
+        const int32_t quads = (depth[r] >> 2) + 1;
+        for (end = r; end < hi && end < r + 8 && (depth[end] >> 2) + 1 == quads; end++) {
+            const int32_t *key_rows = ancestors + end * keys_ld;
+            const float *query = qkv + (int64_t)key_rows[depth[end]] * 192;
+            const float *keys = qkv + 64;
+            float *scores = probabilities + end * keys_ld * 4;
+            attention_4x16_scores(query, keys, key_rows, depth[end] + 1, scores);
         }
-        if (quads == 0) {
-            for (int64_t i = r; i < end; i += 4) {
-                const int64_t r0 = i;
-                float *p0 = probs + r0 * anc_ld * 4;
-                const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
-                const int64_t r1 = i + 1 < end ? i + 1 : end - 1;
-                float *p1 = probs + r1 * anc_ld * 4;
-                const float *e1 = key_exists + 4 * ((depth[r1] + 1) & 3);
-                const int64_t r2 = i + 2 < end ? i + 2 : end - 1;
-                float *p2 = probs + r2 * anc_ld * 4;
-                const float *e2 = key_exists + 4 * ((depth[r2] + 1) & 3);
-                const int64_t r3 = i + 3 < end ? i + 3 : end - 1;
-                float *p3 = probs + r3 * anc_ld * 4;
-                const float *e3 = key_exists + 4 * ((depth[r3] + 1) & 3);
-                const float *const exists[] = {e0, e1, e2, e3};
-                float *const p[] = {p0, p1, p2, p3};
-                attention_4x16_softmax1(p, exists);
-            }
-        } else if (quads == 1) {
-            for (int64_t i = r; i < end; i += 4) {
-                const int64_t r0 = i;
-                float *p0 = probs + r0 * anc_ld * 4;
-                const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
-                const int64_t r1 = i + 1 < end ? i + 1 : end - 1;
-                float *p1 = probs + r1 * anc_ld * 4;
-                const float *e1 = key_exists + 4 * ((depth[r1] + 1) & 3);
-                const int64_t r2 = i + 2 < end ? i + 2 : end - 1;
-                float *p2 = probs + r2 * anc_ld * 4;
-                const float *e2 = key_exists + 4 * ((depth[r2] + 1) & 3);
-                const int64_t r3 = i + 3 < end ? i + 3 : end - 1;
-                float *p3 = probs + r3 * anc_ld * 4;
-                const float *e3 = key_exists + 4 * ((depth[r3] + 1) & 3);
-                const float *const exists[] = {e0, e1, e2, e3};
-                float *const p[] = {p0, p1, p2, p3};
-                attention_4x16_softmax2(p, exists);
-            }
-        } else {
+        if (quads == 1)
+            attention_4x16_softmax1(probabilities, depth, keys_ld, r, end);
+        else if (quads == 2)
+            attention_4x16_softmax2(probabilities, depth, keys_ld, r, end);
+        else
             for (int64_t i = r; i < end; i++)
-                for (int64_t v = 0; v < 16; v += 16) attention_4x16_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
-        }
+                for (int64_t c = 0; c < 16; c += 16)
+                    attention_4x16_softmax(probabilities + i * keys_ld * 4 + c, depth[i] + 1);
         for (int64_t i = r; i < end; i++) {
-            const int32_t *kv = anc + i * anc_ld;
-            const int64_t nk = depth[i] + 1;
-            const float *p = probs + i * anc_ld * 4, *v = qkv + 128;
+            const int32_t *key_rows = ancestors + i * keys_ld;
+            const float *values = qkv + 128;
+            const float *weights = probabilities + i * keys_ld * 4;
             float *y = out + i * 64;
-            attention_4x16_values_group(v, kv, nk, p, y);
+            attention_4x16_values(values, key_rows, depth[i] + 1, weights, y);
         }
     }
 }
 
 /* ==== 6 product_64x64_transposed_add =============================================================================== */
 
-/* C = A B on every row: [rows][64] x [64][64], add. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. */
-KERNEL void product_64x64_transposed_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict p0, const int32_t *restrict i0)
+/* C = A B on every row: [rows][64] x [64][64], add. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. 772 bytes
+   a row and 16,384 more. Used by: r. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x64_transposed_add_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
-    {
-        {
-            const float *corner = b + 0 * 64;
-            for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 64; u += 16) v_transpose(panel + u * 64 + j, 64, corner + j * 64 + u, 64);
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-                v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
-                v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
-                v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
-                v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
-                v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
-                v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
-                v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
-                v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
-                v_store(z + 256, v_add(c4_0, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 0)));
-                v_store(z + 272, v_add(c4_1, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 16)));
-                v_store(z + 288, v_add(c4_2, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 32)));
-                v_store(z + 304, v_add(c4_3, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 48)));
-                v_store(z + 320, v_add(c5_0, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 0)));
-                v_store(z + 336, v_add(c5_1, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 16)));
-                v_store(z + 352, v_add(c5_2, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 32)));
-                v_store(z + 368, v_add(c5_3, v_load(p0 + (int64_t)i0[i + 5] * 64 + 0 + 48)));
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-                v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
-                v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
-                v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
-                v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
-                v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
-                v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
-                v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
-                v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
-                v_store(z + 256, v_add(c4_0, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 0)));
-                v_store(z + 272, v_add(c4_1, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 16)));
-                v_store(z + 288, v_add(c4_2, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 32)));
-                v_store(z + 304, v_add(c4_3, v_load(p0 + (int64_t)i0[i + 4] * 64 + 0 + 48)));
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-                v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
-                v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
-                v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
-                v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
-                v_store(z + 192, v_add(c3_0, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 0)));
-                v_store(z + 208, v_add(c3_1, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 16)));
-                v_store(z + 224, v_add(c3_2, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 32)));
-                v_store(z + 240, v_add(c3_3, v_load(p0 + (int64_t)i0[i + 3] * 64 + 0 + 48)));
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-                v_store(z + 128, v_add(c2_0, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 0)));
-                v_store(z + 144, v_add(c2_1, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 16)));
-                v_store(z + 160, v_add(c2_2, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 32)));
-                v_store(z + 176, v_add(c2_3, v_load(p0 + (int64_t)i0[i + 2] * 64 + 0 + 48)));
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (int64_t)i0[i + 1] * 64 + 0 + 48)));
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (int64_t)i0[i + 0] * 64 + 0 + 48)));
-            }
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x64_transposed_add_tile_4(const float *a, const float *b, float *c, float *panel,
+        const float *e_in, const int32_t *pair_of, int64_t i, int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = panel;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x64_transposed_add_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, v_add(v_load(e_in + (int64_t)pair_of[i + r] * 64 + n + v * 16), sum[0][r][v]));
+}
+
+KERNEL void product_64x64_transposed_add(const float *restrict a, const float *restrict b, float *restrict c,
+        int64_t lo, int64_t hi, float *restrict panel, const float *restrict e_in, const int32_t *restrict pair_of)
+{
+    for (int64_t n = 0; n < 64; n += 64) {
+        const float *corner = b + n * 64;
+        for (int64_t j = 0; j < 64; j += 16)
+            for (int64_t u = 0; u < 64; u += 16)
+                v_transpose(panel + u * 64 + j, 64, corner + j * 64 + u, 64);
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 1, 2);
         }
     }
 }
 
 /* ==== 7 rows_rms =================================================================================================== */
 
-/* Each row by itself, [rows][64]: rms, store. 192 FLOPs a row. */
-KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
+/* Each row by itself, [rows][64]: rms, store. 192 FLOPs a row. 512 bytes a row. Used by: rms. */
+KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 {
     int64_t r = lo;
     for (; r + 4 <= hi; r += 4) {
         vf t0[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 64; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 16); }
-        vf t1[4][4], q1[4];
-        for (int q = 0; q < 4; q++) { q1[q] = v_mul(t0[q][0], t0[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q1[q] = v_fma(t0[q][j], t0[q][j], q1[q]); }
-        const float4 s1 = v_rsqrt4(v_sums(q1[0], q1[1], q1[2], q1[3]) * 0.015625f + RMS_EPS);
-        float s1_of[4];
-        v_store4(s1_of, s1);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t1[q][j] = v_mul(t0[q][j], v_set1(s1_of[q]));
-        for (int q = 0; q < 4; q++) { float *x = p2 + (r + q) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t1[q][j]); }
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = r_in + (r + q) * 64;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 16);
+        }
+        vf t1[4][4];
+        vf q1_0[4];
+        for (int q = 0; q < 4; q++) {
+            q1_0[q] = v_mul(t0[q][0], t0[q][0]);
+            for (int j = 1; j < 4; j++) q1_0[q] = v_fma(t0[q][j], t0[q][j], q1_0[q]);
+        }
+        const float4 s1_0 = v_rsqrt4(v_sums(q1_0[0], q1_0[1], q1_0[2], q1_0[3]) * 0.015625f + RMS_EPS);
+        float s1_0_of[4];
+        v_store4(s1_0_of, s1_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t1[q][j] = v_mul(t0[q][j], v_set1(s1_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p2 = rms_out + (r + q) * 64;
+            for (int j = 0; j < 4; j++) v_store(p2 + j * 16, t1[q][j]);
+        }
     }
     for (; r < hi; r++) {
         vf t0[4];
-        { const float *x = p0 + (r) * 64; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 16); }
-        vf t1[4], q1;
-        { q1 = v_mul(t0[0], t0[0]); }
-        for (int j = 1; j < 4; j++) { q1 = v_fma(t0[j], t0[j], q1); }
-        const float4 s1 = v_rsqrt4((float4){ v_sum(q1) } * 0.015625f + RMS_EPS);
-        for (int j = 0; j < 4; j++) t1[j] = v_mul(t0[j], v_set1(s1[0]));
-        { float *x = p2 + (r) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t1[j]); }
+        const float *p0 = r_in + r * 64;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 16);
+        vf t1[4];
+        vf q1_0;
+        q1_0 = v_mul(t0[0], t0[0]);
+        for (int j = 1; j < 4; j++) q1_0 = v_fma(t0[j], t0[j], q1_0);
+        const float4 s1_0 = v_rsqrt4((float4){ v_sum(q1_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t1[j] = v_mul(t0[j], v_set1(s1_0[0]));
+        float *p2 = rms_out + r * 64;
+        for (int j = 0; j < 4; j++) v_store(p2 + j * 16, t1[j]);
     }
 }
 
 /* ==== 8 product_64x256_relu ======================================================================================== */
 
-/* C = A B on every row: [rows][64] x [64][256], relu. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+/* C = A B on every row: [rows][64] x [64][256], relu. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,344
+   bytes a row and 69,632 more. Used by: h. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x256_relu_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x256_relu_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int rows,
+        int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = b + n;
+    float *z = c + i * 272 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x256_relu_tile_4_step(sum[u % chains], x + u, y + u * 272, rows);
+        x += 4;
+        y += 1088;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 272 + v * 16, v_relu(sum[0][r][v]));
+}
+
+KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi)
 {
     for (int64_t n = 0; n < 256; n += 64) {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-                v_store(z + 544, v_relu(c2_0));
-                v_store(z + 560, v_relu(c2_1));
-                v_store(z + 576, v_relu(c2_2));
-                v_store(z + 592, v_relu(c2_3));
-                v_store(z + 816, v_relu(c3_0));
-                v_store(z + 832, v_relu(c3_1));
-                v_store(z + 848, v_relu(c3_2));
-                v_store(z + 864, v_relu(c3_3));
-                v_store(z + 1088, v_relu(c4_0));
-                v_store(z + 1104, v_relu(c4_1));
-                v_store(z + 1120, v_relu(c4_2));
-                v_store(z + 1136, v_relu(c4_3));
-                v_store(z + 1360, v_relu(c5_0));
-                v_store(z + 1376, v_relu(c5_1));
-                v_store(z + 1392, v_relu(c5_2));
-                v_store(z + 1408, v_relu(c5_3));
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-                v_store(z + 544, v_relu(c2_0));
-                v_store(z + 560, v_relu(c2_1));
-                v_store(z + 576, v_relu(c2_2));
-                v_store(z + 592, v_relu(c2_3));
-                v_store(z + 816, v_relu(c3_0));
-                v_store(z + 832, v_relu(c3_1));
-                v_store(z + 848, v_relu(c3_2));
-                v_store(z + 864, v_relu(c3_3));
-                v_store(z + 1088, v_relu(c4_0));
-                v_store(z + 1104, v_relu(c4_1));
-                v_store(z + 1120, v_relu(c4_2));
-                v_store(z + 1136, v_relu(c4_3));
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-                v_store(z + 544, v_relu(c2_0));
-                v_store(z + 560, v_relu(c2_1));
-                v_store(z + 576, v_relu(c2_2));
-                v_store(z + 592, v_relu(c2_3));
-                v_store(z + 816, v_relu(c3_0));
-                v_store(z + 832, v_relu(c3_1));
-                v_store(z + 848, v_relu(c3_2));
-                v_store(z + 864, v_relu(c3_3));
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-                v_store(z + 544, v_relu(c2_0));
-                v_store(z + 560, v_relu(c2_1));
-                v_store(z + 576, v_relu(c2_2));
-                v_store(z + 592, v_relu(c2_3));
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-                v_store(z + 272, v_relu(c1_0));
-                v_store(z + 288, v_relu(c1_1));
-                v_store(z + 304, v_relu(c1_2));
-                v_store(z + 320, v_relu(c1_3));
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, v_relu(c0_0));
-                v_store(z + 16, v_relu(c0_1));
-                v_store(z + 32, v_relu(c0_2));
-                v_store(z + 48, v_relu(c0_3));
-            }
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x256_relu_tile_4(a, b, c, i, n, 1, 2);
         }
     }
 }
 
 /* ==== 9 product_256x64_transposed_add ============================================================================== */
 
-/* C = A B on every row: [rows][256] x [256][64], add. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-KERNEL void product_256x64_transposed_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict p0)
+/* C = A B on every row: [rows][256] x [256][64], add. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,600
+   bytes a row and 69,632 more. Used by: x. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_256x64_transposed_add_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
-    {
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 272]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
+INLINE void product_256x64_transposed_add_tile_4(const float *a, const float *b, float *c, float *panel,
+        const float *r_in, int64_t i, int64_t n, int64_t from, int rows, int chains)
+{
+    const float *x = a + i * 272 + from;
+    const float *y = panel;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    if (from) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[0][r][v] = v_load(z + r * 64 + v * 16);
+    }
+    for (int t = 0; t < 32; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_256x64_transposed_add_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    if (from < 128) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) v_store(z + r * 64 + v * 16, sum[0][r][v]);
+        return;
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, v_add(v_load(r_in + (i + r) * 64 + n + v * 16), sum[0][r][v]));
+}
+
+KERNEL void product_256x64_transposed_add(const float *restrict a, const float *restrict b, float *restrict c,
+        int64_t lo, int64_t hi, float *restrict panel, const float *restrict r_in)
+{
+    for (int64_t n = 0; n < 64; n += 64) {
         for (int64_t from = 0; from < 256; from += 128) {
-            const float *corner = b + 0 * 272 + from;
+            const float *corner = b + n * 272 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 128; u += 16) v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
+                for (int64_t u = 0; u < 128; u += 16)
+                    v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[1360]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[1361]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[1362]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[1363]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-                v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
-                v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
-                v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
-                v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
-                v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
-                v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
-                v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
-                v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
-                v_store(z + 256, v_add(c4_0, v_load(p0 + (i + 4) * 64 + 0 + 0)));
-                v_store(z + 272, v_add(c4_1, v_load(p0 + (i + 4) * 64 + 0 + 16)));
-                v_store(z + 288, v_add(c4_2, v_load(p0 + (i + 4) * 64 + 0 + 32)));
-                v_store(z + 304, v_add(c4_3, v_load(p0 + (i + 4) * 64 + 0 + 48)));
-                v_store(z + 320, v_add(c5_0, v_load(p0 + (i + 5) * 64 + 0 + 0)));
-                v_store(z + 336, v_add(c5_1, v_load(p0 + (i + 5) * 64 + 0 + 16)));
-                v_store(z + 352, v_add(c5_2, v_load(p0 + (i + 5) * 64 + 0 + 32)));
-                v_store(z + 368, v_add(c5_3, v_load(p0 + (i + 5) * 64 + 0 + 48)));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 6, 1);
             }
             for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-                v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
-                v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
-                v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
-                v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
-                v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
-                v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
-                v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
-                v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
-                v_store(z + 256, v_add(c4_0, v_load(p0 + (i + 4) * 64 + 0 + 0)));
-                v_store(z + 272, v_add(c4_1, v_load(p0 + (i + 4) * 64 + 0 + 16)));
-                v_store(z + 288, v_add(c4_2, v_load(p0 + (i + 4) * 64 + 0 + 32)));
-                v_store(z + 304, v_add(c4_3, v_load(p0 + (i + 4) * 64 + 0 + 48)));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 5, 1);
             }
             for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-                v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
-                v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
-                v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
-                v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
-                v_store(z + 192, v_add(c3_0, v_load(p0 + (i + 3) * 64 + 0 + 0)));
-                v_store(z + 208, v_add(c3_1, v_load(p0 + (i + 3) * 64 + 0 + 16)));
-                v_store(z + 224, v_add(c3_2, v_load(p0 + (i + 3) * 64 + 0 + 32)));
-                v_store(z + 240, v_add(c3_3, v_load(p0 + (i + 3) * 64 + 0 + 48)));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 4, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
-                v_store(z + 128, v_add(c2_0, v_load(p0 + (i + 2) * 64 + 0 + 0)));
-                v_store(z + 144, v_add(c2_1, v_load(p0 + (i + 2) * 64 + 0 + 16)));
-                v_store(z + 160, v_add(c2_2, v_load(p0 + (i + 2) * 64 + 0 + 32)));
-                v_store(z + 176, v_add(c2_3, v_load(p0 + (i + 2) * 64 + 0 + 48)));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
-                v_store(z + 64, v_add(c1_0, v_load(p0 + (i + 1) * 64 + 0 + 0)));
-                v_store(z + 80, v_add(c1_1, v_load(p0 + (i + 1) * 64 + 0 + 16)));
-                v_store(z + 96, v_add(c1_2, v_load(p0 + (i + 1) * 64 + 0 + 32)));
-                v_store(z + 112, v_add(c1_3, v_load(p0 + (i + 1) * 64 + 0 + 48)));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                    continue;
-                }
-                v_store(z + 0, v_add(c0_0, v_load(p0 + (i + 0) * 64 + 0 + 0)));
-                v_store(z + 16, v_add(c0_1, v_load(p0 + (i + 0) * 64 + 0 + 16)));
-                v_store(z + 32, v_add(c0_2, v_load(p0 + (i + 0) * 64 + 0 + 32)));
-                v_store(z + 48, v_add(c0_3, v_load(p0 + (i + 0) * 64 + 0 + 48)));
+                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 1, 2);
             }
         }
     }
@@ -1910,544 +1156,96 @@ KERNEL void product_256x64_transposed_add(const float *restrict a, const float *
 
 /* ==== 10 product_64x32_transposed ================================================================================== */
 
-/* C = A B on every row: [rows][64] x [64][32]. Tile 12 rows x 2 vectors, unrolled 4. 4096 FLOPs a row. */
-KERNEL void product_64x32_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
+/* C = A B on every row: [rows][64] x [64][32]. Tile 12 rows x 2 vectors, unrolled 4. 4096 FLOPs a row. 384 bytes a
+   row and 8,192 more. Used by: logits. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x32_transposed_tile_2_step(vf sum[][2], const float *x, const float *y, int rows)
 {
-    {
-        {
-            const float *corner = b + 0 * 64;
-            for (int64_t j = 0; j < 32; j += 16)
-                for (int64_t u = 0; u < 64; u += 16) v_transpose(panel + u * 32 + j, 32, corner + j * 64 + u, 64);
-            int64_t i = lo;
-            for (; i + 12 <= hi; i += 12) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                vf c6_0 = v_zero(), c6_1 = v_zero();
-                vf c7_0 = v_zero(), c7_1 = v_zero();
-                vf c8_0 = v_zero(), c8_1 = v_zero();
-                vf c9_0 = v_zero(), c9_1 = v_zero();
-                vf c10_0 = v_zero(), c10_1 = v_zero();
-                vf c11_0 = v_zero(), c11_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                    { const vf s = v_set1(x[512]); c8_0 = v_fma(s, b0_0, c8_0); c8_1 = v_fma(s, b1_0, c8_1); }
-                    { const vf s = v_set1(x[576]); c9_0 = v_fma(s, b0_0, c9_0); c9_1 = v_fma(s, b1_0, c9_1); }
-                    { const vf s = v_set1(x[640]); c10_0 = v_fma(s, b0_0, c10_0); c10_1 = v_fma(s, b1_0, c10_1); }
-                    { const vf s = v_set1(x[704]); c11_0 = v_fma(s, b0_0, c11_0); c11_1 = v_fma(s, b1_0, c11_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                    { const vf s = v_set1(x[513]); c8_0 = v_fma(s, b0_1, c8_0); c8_1 = v_fma(s, b1_1, c8_1); }
-                    { const vf s = v_set1(x[577]); c9_0 = v_fma(s, b0_1, c9_0); c9_1 = v_fma(s, b1_1, c9_1); }
-                    { const vf s = v_set1(x[641]); c10_0 = v_fma(s, b0_1, c10_0); c10_1 = v_fma(s, b1_1, c10_1); }
-                    { const vf s = v_set1(x[705]); c11_0 = v_fma(s, b0_1, c11_0); c11_1 = v_fma(s, b1_1, c11_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                    { const vf s = v_set1(x[514]); c8_0 = v_fma(s, b0_2, c8_0); c8_1 = v_fma(s, b1_2, c8_1); }
-                    { const vf s = v_set1(x[578]); c9_0 = v_fma(s, b0_2, c9_0); c9_1 = v_fma(s, b1_2, c9_1); }
-                    { const vf s = v_set1(x[642]); c10_0 = v_fma(s, b0_2, c10_0); c10_1 = v_fma(s, b1_2, c10_1); }
-                    { const vf s = v_set1(x[706]); c11_0 = v_fma(s, b0_2, c11_0); c11_1 = v_fma(s, b1_2, c11_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
-                    { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
-                    { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
-                    { const vf s = v_set1(x[643]); c10_0 = v_fma(s, b0_3, c10_0); c10_1 = v_fma(s, b1_3, c10_1); }
-                    { const vf s = v_set1(x[707]); c11_0 = v_fma(s, b0_3, c11_0); c11_1 = v_fma(s, b1_3, c11_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-                v_store(z + 192, c6_0);
-                v_store(z + 208, c6_1);
-                v_store(z + 224, c7_0);
-                v_store(z + 240, c7_1);
-                v_store(z + 256, c8_0);
-                v_store(z + 272, c8_1);
-                v_store(z + 288, c9_0);
-                v_store(z + 304, c9_1);
-                v_store(z + 320, c10_0);
-                v_store(z + 336, c10_1);
-                v_store(z + 352, c11_0);
-                v_store(z + 368, c11_1);
-            }
-            for (; i + 10 <= hi; i += 10) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                vf c6_0 = v_zero(), c6_1 = v_zero();
-                vf c7_0 = v_zero(), c7_1 = v_zero();
-                vf c8_0 = v_zero(), c8_1 = v_zero();
-                vf c9_0 = v_zero(), c9_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                    { const vf s = v_set1(x[512]); c8_0 = v_fma(s, b0_0, c8_0); c8_1 = v_fma(s, b1_0, c8_1); }
-                    { const vf s = v_set1(x[576]); c9_0 = v_fma(s, b0_0, c9_0); c9_1 = v_fma(s, b1_0, c9_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                    { const vf s = v_set1(x[513]); c8_0 = v_fma(s, b0_1, c8_0); c8_1 = v_fma(s, b1_1, c8_1); }
-                    { const vf s = v_set1(x[577]); c9_0 = v_fma(s, b0_1, c9_0); c9_1 = v_fma(s, b1_1, c9_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                    { const vf s = v_set1(x[514]); c8_0 = v_fma(s, b0_2, c8_0); c8_1 = v_fma(s, b1_2, c8_1); }
-                    { const vf s = v_set1(x[578]); c9_0 = v_fma(s, b0_2, c9_0); c9_1 = v_fma(s, b1_2, c9_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
-                    { const vf s = v_set1(x[515]); c8_0 = v_fma(s, b0_3, c8_0); c8_1 = v_fma(s, b1_3, c8_1); }
-                    { const vf s = v_set1(x[579]); c9_0 = v_fma(s, b0_3, c9_0); c9_1 = v_fma(s, b1_3, c9_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-                v_store(z + 192, c6_0);
-                v_store(z + 208, c6_1);
-                v_store(z + 224, c7_0);
-                v_store(z + 240, c7_1);
-                v_store(z + 256, c8_0);
-                v_store(z + 272, c8_1);
-                v_store(z + 288, c9_0);
-                v_store(z + 304, c9_1);
-            }
-            for (; i + 8 <= hi; i += 8) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                vf c6_0 = v_zero(), c6_1 = v_zero();
-                vf c7_0 = v_zero(), c7_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                    { const vf s = v_set1(x[448]); c7_0 = v_fma(s, b0_0, c7_0); c7_1 = v_fma(s, b1_0, c7_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                    { const vf s = v_set1(x[449]); c7_0 = v_fma(s, b0_1, c7_0); c7_1 = v_fma(s, b1_1, c7_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                    { const vf s = v_set1(x[450]); c7_0 = v_fma(s, b0_2, c7_0); c7_1 = v_fma(s, b1_2, c7_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                    { const vf s = v_set1(x[451]); c7_0 = v_fma(s, b0_3, c7_0); c7_1 = v_fma(s, b1_3, c7_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-                v_store(z + 192, c6_0);
-                v_store(z + 208, c6_1);
-                v_store(z + 224, c7_0);
-                v_store(z + 240, c7_1);
-            }
-            for (; i + 7 <= hi; i += 7) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                vf c6_0 = v_zero(), c6_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    { const vf s = v_set1(x[384]); c6_0 = v_fma(s, b0_0, c6_0); c6_1 = v_fma(s, b1_0, c6_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    { const vf s = v_set1(x[385]); c6_0 = v_fma(s, b0_1, c6_0); c6_1 = v_fma(s, b1_1, c6_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    { const vf s = v_set1(x[386]); c6_0 = v_fma(s, b0_2, c6_0); c6_1 = v_fma(s, b1_2, c6_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                    { const vf s = v_set1(x[387]); c6_0 = v_fma(s, b0_3, c6_0); c6_1 = v_fma(s, b1_3, c6_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-                v_store(z + 192, c6_0);
-                v_store(z + 208, c6_1);
-            }
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-                v_store(z + 160, c5_0);
-                v_store(z + 176, c5_1);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-                v_store(z + 128, c4_0);
-                v_store(z + 144, c4_1);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-                v_store(z + 96, c3_0);
-                v_store(z + 112, c3_1);
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero();
-                vf c1_0b = v_zero(), c1_1b = v_zero();
-                vf c2_0b = v_zero(), c2_1b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                    { const vf s = v_set1(x[65]); c1_0b = v_fma(s, b0_1, c1_0b); c1_1b = v_fma(s, b1_1, c1_1b); }
-                    { const vf s = v_set1(x[129]); c2_0b = v_fma(s, b0_1, c2_0b); c2_1b = v_fma(s, b1_1, c2_1b); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); }
-                    { const vf s = v_set1(x[67]); c1_0b = v_fma(s, b0_3, c1_0b); c1_1b = v_fma(s, b1_3, c1_1b); }
-                    { const vf s = v_set1(x[131]); c2_0b = v_fma(s, b0_3, c2_0b); c2_1b = v_fma(s, b1_3, c2_1b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-                c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
-                c2_0 = v_add(c2_0, c2_0b); c2_1 = v_add(c2_1, c2_1b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-                v_store(z + 64, c2_0);
-                v_store(z + 80, c2_1);
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero();
-                vf c1_0b = v_zero(), c1_1b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                    { const vf s = v_set1(x[65]); c1_0b = v_fma(s, b0_1, c1_0b); c1_1b = v_fma(s, b1_1, c1_1b); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); }
-                    { const vf s = v_set1(x[67]); c1_0b = v_fma(s, b0_3, c1_0b); c1_1b = v_fma(s, b1_3, c1_1b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-                c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c1_0);
-                v_store(z + 48, c1_1);
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = panel;
-                float *z = c + i * 32 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero();
-                vf c0_0c = v_zero(), c0_1c = v_zero();
-                vf c0_0d = v_zero(), c0_1d = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 128) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); }
-                    vf b0_1 = v_load(y + 32), b1_1 = v_load(y + 48);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); }
-                    vf b0_2 = v_load(y + 64), b1_2 = v_load(y + 80);
-                    { const vf s = v_set1(x[2]); c0_0c = v_fma(s, b0_2, c0_0c); c0_1c = v_fma(s, b1_2, c0_1c); }
-                    vf b0_3 = v_load(y + 96), b1_3 = v_load(y + 112);
-                    { const vf s = v_set1(x[3]); c0_0d = v_fma(s, b0_3, c0_0d); c0_1d = v_fma(s, b1_3, c0_1d); }
-                }
-                c0_0 = v_add(c0_0, c0_0c); c0_1 = v_add(c0_1, c0_1c);
-                c0_0b = v_add(c0_0b, c0_0d); c0_1b = v_add(c0_1b, c0_1d);
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-            }
+    vf b[2];
+    UNROLL for (int v = 0; v < 2; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 2; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 32 columns from column n on. */
+INLINE void product_64x32_transposed_tile_2(const float *a, const float *b, float *c, float *panel, int64_t i,
+        int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = panel;
+    float *z = c + i * 32 + n;
+    vf sum[4][12][2];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 2; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x32_transposed_tile_2_step(sum[u % chains], x + u, y + u * 32, rows);
+        x += 4;
+        y += 128;
+    }
+    if (chains > 2) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 2; v++)
+                UNROLL for (int i = 0; i < 2; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 2][r][v]);
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 2; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 2; v++)
+            v_store(z + r * 32 + v * 16, sum[0][r][v]);
+}
+
+KERNEL void product_64x32_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi, float *restrict panel)
+{
+    for (int64_t n = 0; n < 32; n += 32) {
+        const float *corner = b + n * 64;
+        for (int64_t j = 0; j < 32; j += 16)
+            for (int64_t u = 0; u < 64; u += 16)
+                v_transpose(panel + u * 32 + j, 32, corner + j * 64 + u, 64);
+        int64_t i = lo;
+        for (; i + 12 <= hi; i += 12) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 12, 1);
+        }
+        for (; i + 10 <= hi; i += 10) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 10, 1);
+        }
+        for (; i + 8 <= hi; i += 8) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 8, 1);
+        }
+        for (; i + 7 <= hi; i += 7) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 7, 1);
+        }
+        for (; i + 6 <= hi; i += 6) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 3, 2);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 2, 2);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 1, 4);
         }
     }
 }
 
 /* ==== 11 cross_entropy_27 ========================================================================================== */
 
-/* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
+/* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 256 bytes a row. Used by: loss. */
 /* Added to the last columns: those that are not real become so small that e^x is 0. */
 static const float no_columns[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, };
 
@@ -2455,11 +1253,11 @@ static const float no_columns[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1e30f, -
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
-    const int64_t *said = longs_of(s, s->at_said);
+    const int64_t *target_at = longs_of(s, s->at_target_at);
     const float inverse = 1.0f / (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[said[i]];
+    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[target_at[i]];
     for (int64_t r = all.lo; r < all.hi; r += 32) {
         const int64_t rows = all.hi - r < 32 ? all.hi - r : 32;
         float m[32], z[32], *x = logits + r * 32, *y;
@@ -2528,369 +1326,82 @@ KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span pos
             }
         }
     }
-    for (int64_t i = positions.lo; i < positions.hi; i++) logits[said[i]] -= inverse;
+    for (int64_t i = positions.lo; i < positions.hi; i++) logits[target_at[i]] -= inverse;
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
 /* ==== 12 product_27x64 ============================================================================================= */
 
-/* C = A B on every row: [rows][27] x [27][64]. Tile 6 rows x 4 vectors, unrolled 4. 3456 FLOPs a row. */
+/* C = A B on every row: [rows][27] x [27][64]. Tile 6 rows x 4 vectors, unrolled 4. 3456 FLOPs a row. 384 bytes a
+   row and 6,912 more. Used by: d_x. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_27x64_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 32]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_27x64_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 32;
+    const float *y = b + n;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 6; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_27x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    UNROLL for (int u = 0; u < 3; u++)
+        product_27x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
 KERNEL void product_27x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[160]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[161]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[131]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[163]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[160]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[161]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[162]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0);
-                v_store(z + 336, c5_1);
-                v_store(z + 352, c5_2);
-                v_store(z + 368, c5_3);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[131]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[128]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[129]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[130]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[99]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[96]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[97]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[98]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[67]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[64]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[65]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[66]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[35]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[32]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[33]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[34]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 32, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 24; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-            }
+    for (int64_t n = 0; n < 64; n += 64) {
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_27x64_tile_4(a, b, c, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_27x64_tile_4(a, b, c, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_27x64_tile_4(a, b, c, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_27x64_tile_4(a, b, c, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_27x64_tile_4(a, b, c, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_27x64_tile_4(a, b, c, i, n, 1, 2);
         }
     }
 }
 
 /* ==== 13 outer_32x64_update ======================================================================================== */
 
-/* G = A^T B over all rows: [32][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 4096 FLOPs a row. */
+/* G = A^T B over all rows: [32][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 4096 FLOPs a row. 384
+   bytes a row and 49,152 more. Used by: gradient of lm_head. */
 static inline void outer_32x64_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
@@ -3142,270 +1653,76 @@ KERNEL void outer_32x64_update(const float *restrict a, const float *restrict b,
 
 /* ==== 14 product_64x256_relu_grad ================================================================================== */
 
-/* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0)
+/* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row.
+   2,432 bytes a row and 69,632 more. Used by: d_linear. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x256_relu_grad_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x256_relu_grad_tile_4(const float *a, const float *b, float *c, const float *h_in, int64_t i,
+        int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = b + n;
+    float *z = c + i * 272 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x256_relu_grad_tile_4_step(sum[u % chains], x + u, y + u * 272, rows);
+        x += 4;
+        y += 1088;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 272 + v * 16, v_keep(sum[0][r][v], v_load(h_in + (i + r) * 272 + n + v * 16)));
+}
+
+KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi, const float *restrict h_in)
 {
     for (int64_t n = 0; n < 256; n += 64) {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-                v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
-                v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
-                v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
-                v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
-                v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
-                v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
-                v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
-                v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
-                v_store(z + 1088, v_keep(c4_0, v_load(p0 + (i + 4) * 272 + n + 0)));
-                v_store(z + 1104, v_keep(c4_1, v_load(p0 + (i + 4) * 272 + n + 16)));
-                v_store(z + 1120, v_keep(c4_2, v_load(p0 + (i + 4) * 272 + n + 32)));
-                v_store(z + 1136, v_keep(c4_3, v_load(p0 + (i + 4) * 272 + n + 48)));
-                v_store(z + 1360, v_keep(c5_0, v_load(p0 + (i + 5) * 272 + n + 0)));
-                v_store(z + 1376, v_keep(c5_1, v_load(p0 + (i + 5) * 272 + n + 16)));
-                v_store(z + 1392, v_keep(c5_2, v_load(p0 + (i + 5) * 272 + n + 32)));
-                v_store(z + 1408, v_keep(c5_3, v_load(p0 + (i + 5) * 272 + n + 48)));
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-                v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
-                v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
-                v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
-                v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
-                v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
-                v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
-                v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
-                v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
-                v_store(z + 1088, v_keep(c4_0, v_load(p0 + (i + 4) * 272 + n + 0)));
-                v_store(z + 1104, v_keep(c4_1, v_load(p0 + (i + 4) * 272 + n + 16)));
-                v_store(z + 1120, v_keep(c4_2, v_load(p0 + (i + 4) * 272 + n + 32)));
-                v_store(z + 1136, v_keep(c4_3, v_load(p0 + (i + 4) * 272 + n + 48)));
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-                v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
-                v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
-                v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
-                v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
-                v_store(z + 816, v_keep(c3_0, v_load(p0 + (i + 3) * 272 + n + 0)));
-                v_store(z + 832, v_keep(c3_1, v_load(p0 + (i + 3) * 272 + n + 16)));
-                v_store(z + 848, v_keep(c3_2, v_load(p0 + (i + 3) * 272 + n + 32)));
-                v_store(z + 864, v_keep(c3_3, v_load(p0 + (i + 3) * 272 + n + 48)));
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-                v_store(z + 544, v_keep(c2_0, v_load(p0 + (i + 2) * 272 + n + 0)));
-                v_store(z + 560, v_keep(c2_1, v_load(p0 + (i + 2) * 272 + n + 16)));
-                v_store(z + 576, v_keep(c2_2, v_load(p0 + (i + 2) * 272 + n + 32)));
-                v_store(z + 592, v_keep(c2_3, v_load(p0 + (i + 2) * 272 + n + 48)));
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-                v_store(z + 272, v_keep(c1_0, v_load(p0 + (i + 1) * 272 + n + 0)));
-                v_store(z + 288, v_keep(c1_1, v_load(p0 + (i + 1) * 272 + n + 16)));
-                v_store(z + 304, v_keep(c1_2, v_load(p0 + (i + 1) * 272 + n + 32)));
-                v_store(z + 320, v_keep(c1_3, v_load(p0 + (i + 1) * 272 + n + 48)));
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = b + n;
-                float *z = c + i * 272 + n;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 1088) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 272), b1_1 = v_load(y + 288), b2_1 = v_load(y + 304), b3_1 = v_load(y + 320);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 544), b1_2 = v_load(y + 560), b2_2 = v_load(y + 576), b3_2 = v_load(y + 592);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 816), b1_3 = v_load(y + 832), b2_3 = v_load(y + 848), b3_3 = v_load(y + 864);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, v_keep(c0_0, v_load(p0 + (i + 0) * 272 + n + 0)));
-                v_store(z + 16, v_keep(c0_1, v_load(p0 + (i + 0) * 272 + n + 16)));
-                v_store(z + 32, v_keep(c0_2, v_load(p0 + (i + 0) * 272 + n + 32)));
-                v_store(z + 48, v_keep(c0_3, v_load(p0 + (i + 0) * 272 + n + 48)));
-            }
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 1, 2);
         }
     }
 }
 
 /* ==== 15 outer_64x256_update ======================================================================================= */
 
-/* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 8 rows x 3 vectors, unrolled 2. 32768 FLOPs a row. */
+/* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 8 rows x 3 vectors, unrolled 2. 32768 FLOPs a row. 1,344
+   bytes a row and 417,792 more. Used by: gradient of w2, gradient of w1. */
 static inline void outer_64x256_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
@@ -3624,337 +1941,82 @@ KERNEL void outer_64x256_update(const float *restrict a, const float *restrict b
 
 /* ==== 16 product_256x64_transposed ================================================================================= */
 
-/* C = A B on every row: [rows][256] x [256][64]. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. */
-KERNEL void product_256x64_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
+/* C = A B on every row: [rows][256] x [256][64]. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,344 bytes
+   a row and 69,632 more. Used by: d_rms. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_256x64_transposed_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
-    {
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 272]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
+INLINE void product_256x64_transposed_tile_4(const float *a, const float *b, float *c, float *panel, int64_t i,
+        int64_t n, int64_t from, int rows, int chains)
+{
+    const float *x = a + i * 272 + from;
+    const float *y = panel;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    if (from) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[0][r][v] = v_load(z + r * 64 + v * 16);
+    }
+    for (int t = 0; t < 32; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_256x64_transposed_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    if (from < 128) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) v_store(z + r * 64 + v * 16, sum[0][r][v]);
+        return;
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
+KERNEL void product_256x64_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi, float *restrict panel)
+{
+    for (int64_t n = 0; n < 64; n += 64) {
         for (int64_t from = 0; from < 256; from += 128) {
-            const float *corner = b + 0 * 272 + from;
+            const float *corner = b + n * 272 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 128; u += 16) v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
+                for (int64_t u = 0; u < 128; u += 16)
+                    v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[1360]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[1361]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[1362]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[1363]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0);
-                v_store(z + 336, c5_1);
-                v_store(z + 352, c5_2);
-                v_store(z + 368, c5_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 6, 1);
             }
             for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[1088]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[1089]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[1090]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[1091]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 5, 1);
             }
             for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[816]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[817]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[818]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[819]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 4, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[544]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[545]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[546]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[547]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[272]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[273]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[274]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[275]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 272 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                }
-                for (int t = 0; t < 128; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                if (from < 128) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
+                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 1, 2);
             }
         }
     }
@@ -3962,7 +2024,7 @@ KERNEL void product_256x64_transposed(const float *restrict a, const float *rest
 
 /* ==== 17 clear_64 ================================================================================================== */
 
-/* Zeros: [rows][64]. */
+/* Zeros: [rows][64]. 256 bytes a row. Used by: collect, gradient pos_emb, gradient tok_emb. */
 KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -3971,320 +2033,155 @@ KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 
 /* ==== 18 rows_rms_grad_to_collect ================================================================================== */
 
-/* Each row by itself, [rows][64]: rms_grad, add, store, accumulate. 512 FLOPs a row. */
-KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6)
+/* Each row by itself, [rows][64]: rms_grad, add, store, accumulate. 448 FLOPs a row. 1,540 bytes a row. Used by:
+   rms_grad, d_r, collect. */
+KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_in, const float *r_in, const float *d_x_in, float *d_r_out, float *collect_sum, const int32_t *pair_of)
 {
     int64_t r = lo;
     for (; r + 4 <= hi; r += 4) {
         vf t0[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 64; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 16); }
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = d_rms_in + (r + q) * 64;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 16);
+        }
         vf t1[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p1 + (r + q) * 64; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 16); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[4][4], q2[4], u2[4];
-        for (int q = 0; q < 4; q++) { q2[q] = v_mul(t1[q][0], t1[q][0]); u2[q] = v_mul(t0[q][0], t1[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q2[q] = v_fma(t1[q][j], t1[q][j], q2[q]); u2[q] = v_fma(t0[q][j], t1[q][j], u2[q]); }
-        const float4 s2 = v_rsqrt4(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.015625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * (v_sums(u2[0], u2[1], u2[2], u2[3]) * 0.015625f);
-        float s2_of[4];
-        v_store4(s2_of, s2);
-        float c2_of[4];
-        v_store4(c2_of, c2);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(c2_of[q]), v_mul(t0[q][j], v_set1(s2_of[q])));
+        for (int q = 0; q < 4; q++) {
+            const float *p1 = r_in + (r + q) * 64;
+            for (int j = 0; j < 4; j++) t1[q][j] = v_load(p1 + j * 16);
+        }
+        vf t2[4][4];
+        vf q2_0[4], q2_1[4];
+        for (int q = 0; q < 4; q++) {
+            q2_0[q] = v_mul(t1[q][0], t1[q][0]);
+            for (int j = 1; j < 4; j++) q2_0[q] = v_fma(t1[q][j], t1[q][j], q2_0[q]);
+            q2_1[q] = v_mul(t0[q][0], t1[q][0]);
+            for (int j = 1; j < 4; j++) q2_1[q] = v_fma(t0[q][j], t1[q][j], q2_1[q]);
+        }
+        const float4 s2_0 = v_rsqrt4(v_sums(q2_0[0], q2_0[1], q2_0[2], q2_0[3]) * 0.015625f + RMS_EPS);
+        float s2_0_of[4];
+        v_store4(s2_0_of, s2_0);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * (v_sums(q2_1[0], q2_1[1], q2_1[2], q2_1[3]) * 0.015625f);
+        float s2_1_of[4];
+        v_store4(s2_1_of, s2_1);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(s2_1_of[q]), v_mul(t0[q][j], v_set1(s2_0_of[q])));
+        }
         vf t3[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p3 + (r + q) * 64; for (int j = 0; j < 4; j++) t3[q][j] = v_load(x + j * 16); }
+        for (int q = 0; q < 4; q++) {
+            const float *p3 = d_x_in + (r + q) * 64;
+            for (int j = 0; j < 4; j++) t3[q][j] = v_load(p3 + j * 16);
+        }
         vf t4[4][4];
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
-        for (int q = 0; q < 4; q++) { float *x = p5 + (r + q) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t4[q][j]); }
-        for (int q = 0; q < 4; q++) { float *x = p6 + (int64_t)i6[r + q] * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, v_add(v_load(x + j * 16), t4[q][j])); }
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p5 = d_r_out + (r + q) * 64;
+            for (int j = 0; j < 4; j++) v_store(p5 + j * 16, t4[q][j]);
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p6 = collect_sum + (int64_t)pair_of[r + q] * 64;
+            for (int j = 0; j < 4; j++) v_store(p6 + j * 16, v_add(v_load(p6 + j * 16), t4[q][j]));
+        }
     }
     for (; r < hi; r++) {
         vf t0[4];
-        { const float *x = p0 + (r) * 64; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 16); }
+        const float *p0 = d_rms_in + r * 64;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 16);
         vf t1[4];
-        { const float *x = p1 + (r) * 64; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 16); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[4], q2, u2;
-        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
-        for (int j = 1; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.015625f);
-        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
+        const float *p1 = r_in + r * 64;
+        for (int j = 0; j < 4; j++) t1[j] = v_load(p1 + j * 16);
+        vf t2[4];
+        vf q2_0, q2_1;
+        q2_0 = v_mul(t1[0], t1[0]);
+        for (int j = 1; j < 4; j++) q2_0 = v_fma(t1[j], t1[j], q2_0);
+        q2_1 = v_mul(t0[0], t1[0]);
+        for (int j = 1; j < 4; j++) q2_1 = v_fma(t0[j], t1[j], q2_1);
+        const float4 s2_0 = v_rsqrt4((float4){ v_sum(q2_0) } * 0.015625f + RMS_EPS);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * ((float4){ v_sum(q2_1) } * 0.015625f);
+        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(s2_1[0]), v_mul(t0[j], v_set1(s2_0[0])));
         vf t3[4];
-        { const float *x = p3 + (r) * 64; for (int j = 0; j < 4; j++) t3[j] = v_load(x + j * 16); }
+        const float *p3 = d_x_in + r * 64;
+        for (int j = 0; j < 4; j++) t3[j] = v_load(p3 + j * 16);
         vf t4[4];
         for (int j = 0; j < 4; j++) t4[j] = v_add(t3[j], t2[j]);
-        { float *x = p5 + (r) * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, t4[j]); }
-        { float *x = p6 + (int64_t)i6[r] * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, v_add(v_load(x + j * 16), t4[j])); }
+        float *p5 = d_r_out + r * 64;
+        for (int j = 0; j < 4; j++) v_store(p5 + j * 16, t4[j]);
+        float *p6 = collect_sum + (int64_t)pair_of[r] * 64;
+        for (int j = 0; j < 4; j++) v_store(p6 + j * 16, v_add(v_load(p6 + j * 16), t4[j]));
     }
 }
 
 /* ==== 19 product_64x64 ============================================================================================= */
 
-/* C = A B on every row: [rows][64] x [64][64]. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][64]. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. 512 bytes a
+   row and 16,384 more. Used by: d_a. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_64x64_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
+{
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 64]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on. */
+INLINE void product_64x64_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int rows, int chains)
+{
+    const float *x = a + i * 64;
+    const float *y = b + n;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    for (int t = 0; t < 16; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_64x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
 KERNEL void product_64x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    {
-        {
-            int64_t i = lo;
-            for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[320]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[321]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[322]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[323]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0);
-                v_store(z + 336, c5_1);
-                v_store(z + 352, c5_2);
-                v_store(z + 368, c5_3);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[256]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[257]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[258]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[259]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[192]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[193]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[194]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[195]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-            }
-            for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[128]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[129]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[130]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[131]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-            }
-            for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[64]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[65]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[66]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[67]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-            }
-            for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 64, *y = b + 0;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                for (int t = 0; t < 64; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-            }
+    for (int64_t n = 0; n < 64; n += 64) {
+        int64_t i = lo;
+        for (; i + 6 <= hi; i += 6) {
+            product_64x64_tile_4(a, b, c, i, n, 6, 1);
+        }
+        for (; i + 5 <= hi; i += 5) {
+            product_64x64_tile_4(a, b, c, i, n, 5, 1);
+        }
+        for (; i + 4 <= hi; i += 4) {
+            product_64x64_tile_4(a, b, c, i, n, 4, 1);
+        }
+        for (; i + 3 <= hi; i += 3) {
+            product_64x64_tile_4(a, b, c, i, n, 3, 1);
+        }
+        for (; i + 2 <= hi; i += 2) {
+            product_64x64_tile_4(a, b, c, i, n, 2, 1);
+        }
+        for (; i + 1 <= hi; i += 1) {
+            product_64x64_tile_4(a, b, c, i, n, 1, 2);
         }
     }
 }
 
 /* ==== 20 outer_64x64_update ======================================================================================== */
 
-/* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 8192 FLOPs a row. */
+/* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 8192 FLOPs a row. 512
+   bytes a row and 98,304 more. Used by: gradient of wo. */
 static inline void outer_64x64_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
@@ -4500,7 +2397,7 @@ KERNEL void outer_64x64_update(const float *restrict a, const float *restrict b,
 
 /* ==== 21 clear_192 ================================================================================================= */
 
-/* Zeros: [rows][192]. */
+/* Zeros: [rows][192]. 768 bytes a row. Used by: d_qkv. */
 KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -4509,118 +2406,139 @@ KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 
 /* ==== 22 attention_grad_4x16 ======================================================================================= */
 
-/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. */
-/* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=. */
-static inline void attention_grad_4x16_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
+/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. 2,568 bytes a
+   row and 16 a key. Used by: d_qkv. */
+/* d_out [rows][64] and the probabilities -> d_qkv [rows of keys][q, k, v of 64] +=. */
+/* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
+static inline void attention_grad_4x16_slopes(const float *restrict x, const float *restrict values,
+    const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
 {
     vf mean0 = v_zero();
-    for (int64_t j = 0; j < nk; j += 4) {
-        const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
+    for (int64_t j = 0; j < count; j += 4) {
+        const float *y0 = values + (int64_t)key_rows[j] * 192;
+        const float *y1 = values + (int64_t)key_rows[j + 1] * 192;
+        const float *y2 = values + (int64_t)key_rows[j + 2] * 192;
+        const float *y3 = values + (int64_t)key_rows[j + 3] * 192;
         const vf s0a = v_dots(v_load(x), v_load(y0), v_load(y1), v_load(y2), v_load(y3));
         const vf s0b = v_dots(v_load(x + 16), v_load(y0 + 16), v_load(y1 + 16), v_load(y2 + 16), v_load(y3 + 16));
         const vf s0c = v_dots(v_load(x + 32), v_load(y0 + 32), v_load(y1 + 32), v_load(y2 + 32), v_load(y3 + 32));
         const vf s0d = v_dots(v_load(x + 48), v_load(y0 + 48), v_load(y1 + 48), v_load(y2 + 48), v_load(y3 + 48));
         const vf s0 = v_fold(v_fold(s0a, s0b), v_fold(s0c, s0d));
-        v_store(d + j * 4, s0);
+        v_store(slopes + j * 4, s0);
         mean0 = v_fma(v_load(p + j * 4), s0, mean0);
     }
     mean0 = v_quad_sum(mean0);
-    for (int64_t j = 0; j < nk; j += 4, p += 16, d += 16) {
-        v_store(d, v_mul(v_mul(v_load(p), v_set1(0.25f)), v_sub(v_load(d), mean0)));
+    for (int64_t j = 0; j < count; j += 4, p += 16, slopes += 16) {
+        const vf scaled0 = v_mul(v_load(p), v_set1(0.25f));
+        v_store(slopes, v_mul(scaled0, v_sub(v_load(slopes), mean0)));
     }
 }
 
-static inline void attention_grad_4x16_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
-    const float *restrict probs, const float *restrict slopes, float *restrict dq, float *restrict dk)
+/* dq += slope k, dk += slope q and dv += p dy over all keys; k and v, dk and dv are 64 columns apart. */
+static inline void attention_grad_4x16_scatter(const float *restrict query, const float *restrict keys,
+    const float *restrict dy, const int32_t *restrict key_rows, int64_t count, const float *restrict probabilities,
+    const float *restrict slopes, float *restrict d_query, float *restrict d_keys)
 {
-    const float *p = probs, *d = slopes;
-    vf dq0 = v_load(dq), dq1 = v_load(dq + 16), dq2 = v_load(dq + 32), dq3 = v_load(dq + 48);
-    for (int64_t j = 0; j < nk; j += 4, p += 16, d += 16) {
-        {
-            const int64_t o = (int64_t)kv[j + 0] * 192;
-            dq0 = v_fma(v_set1(d[0]), v_load(k + o), dq0);
-            v_store(dk + o, v_fma(v_set1(d[0]), v_load(q), v_load(dk + o)));
-            v_store(dk + o + 64, v_fma(v_set1(p[0]), v_load(dy), v_load(dk + o + 64)));
-            dq1 = v_fma(v_set1(d[4]), v_load(k + o + 16), dq1);
-            v_store(dk + o + 16, v_fma(v_set1(d[4]), v_load(q + 16), v_load(dk + o + 16)));
-            v_store(dk + o + 80, v_fma(v_set1(p[4]), v_load(dy + 16), v_load(dk + o + 80)));
-            dq2 = v_fma(v_set1(d[8]), v_load(k + o + 32), dq2);
-            v_store(dk + o + 32, v_fma(v_set1(d[8]), v_load(q + 32), v_load(dk + o + 32)));
-            v_store(dk + o + 96, v_fma(v_set1(p[8]), v_load(dy + 32), v_load(dk + o + 96)));
-            dq3 = v_fma(v_set1(d[12]), v_load(k + o + 48), dq3);
-            v_store(dk + o + 48, v_fma(v_set1(d[12]), v_load(q + 48), v_load(dk + o + 48)));
-            v_store(dk + o + 112, v_fma(v_set1(p[12]), v_load(dy + 48), v_load(dk + o + 112)));
+    const float *p = probabilities;
+    const float *d = slopes;
+    vf dq0 = v_load(d_query);
+    vf dq1 = v_load(d_query + 16);
+    vf dq2 = v_load(d_query + 32);
+    vf dq3 = v_load(d_query + 48);
+    for (int64_t j = 0; j < count; j += 4, p += 16, d += 16) {
+        const float *k0 = keys + (int64_t)key_rows[j] * 192;
+        float *dk0 = d_keys + (int64_t)key_rows[j] * 192;
+        float *dv0 = dk0 + 64;
+        dq0 = v_fma(v_set1(d[0]), v_load(k0), dq0);
+        v_store(dk0, v_fma(v_set1(d[0]), v_load(query), v_load(dk0)));
+        v_store(dv0, v_fma(v_set1(p[0]), v_load(dy), v_load(dv0)));
+        dq1 = v_fma(v_set1(d[4]), v_load(k0 + 16), dq1);
+        v_store(dk0 + 16, v_fma(v_set1(d[4]), v_load(query + 16), v_load(dk0 + 16)));
+        v_store(dv0 + 16, v_fma(v_set1(p[4]), v_load(dy + 16), v_load(dv0 + 16)));
+        dq2 = v_fma(v_set1(d[8]), v_load(k0 + 32), dq2);
+        v_store(dk0 + 32, v_fma(v_set1(d[8]), v_load(query + 32), v_load(dk0 + 32)));
+        v_store(dv0 + 32, v_fma(v_set1(p[8]), v_load(dy + 32), v_load(dv0 + 32)));
+        dq3 = v_fma(v_set1(d[12]), v_load(k0 + 48), dq3);
+        v_store(dk0 + 48, v_fma(v_set1(d[12]), v_load(query + 48), v_load(dk0 + 48)));
+        v_store(dv0 + 48, v_fma(v_set1(p[12]), v_load(dy + 48), v_load(dv0 + 48)));
+        if (count - j > 1) {
+            const float *k1 = keys + (int64_t)key_rows[j + 1] * 192;
+            float *dk1 = d_keys + (int64_t)key_rows[j + 1] * 192;
+            float *dv1 = dk1 + 64;
+            dq0 = v_fma(v_set1(d[1]), v_load(k1), dq0);
+            v_store(dk1, v_fma(v_set1(d[1]), v_load(query), v_load(dk1)));
+            v_store(dv1, v_fma(v_set1(p[1]), v_load(dy), v_load(dv1)));
+            dq1 = v_fma(v_set1(d[5]), v_load(k1 + 16), dq1);
+            v_store(dk1 + 16, v_fma(v_set1(d[5]), v_load(query + 16), v_load(dk1 + 16)));
+            v_store(dv1 + 16, v_fma(v_set1(p[5]), v_load(dy + 16), v_load(dv1 + 16)));
+            dq2 = v_fma(v_set1(d[9]), v_load(k1 + 32), dq2);
+            v_store(dk1 + 32, v_fma(v_set1(d[9]), v_load(query + 32), v_load(dk1 + 32)));
+            v_store(dv1 + 32, v_fma(v_set1(p[9]), v_load(dy + 32), v_load(dv1 + 32)));
+            dq3 = v_fma(v_set1(d[13]), v_load(k1 + 48), dq3);
+            v_store(dk1 + 48, v_fma(v_set1(d[13]), v_load(query + 48), v_load(dk1 + 48)));
+            v_store(dv1 + 48, v_fma(v_set1(p[13]), v_load(dy + 48), v_load(dv1 + 48)));
         }
-        if (nk - j > 1) {
-            const int64_t o = (int64_t)kv[j + 1] * 192;
-            dq0 = v_fma(v_set1(d[1]), v_load(k + o), dq0);
-            v_store(dk + o, v_fma(v_set1(d[1]), v_load(q), v_load(dk + o)));
-            v_store(dk + o + 64, v_fma(v_set1(p[1]), v_load(dy), v_load(dk + o + 64)));
-            dq1 = v_fma(v_set1(d[5]), v_load(k + o + 16), dq1);
-            v_store(dk + o + 16, v_fma(v_set1(d[5]), v_load(q + 16), v_load(dk + o + 16)));
-            v_store(dk + o + 80, v_fma(v_set1(p[5]), v_load(dy + 16), v_load(dk + o + 80)));
-            dq2 = v_fma(v_set1(d[9]), v_load(k + o + 32), dq2);
-            v_store(dk + o + 32, v_fma(v_set1(d[9]), v_load(q + 32), v_load(dk + o + 32)));
-            v_store(dk + o + 96, v_fma(v_set1(p[9]), v_load(dy + 32), v_load(dk + o + 96)));
-            dq3 = v_fma(v_set1(d[13]), v_load(k + o + 48), dq3);
-            v_store(dk + o + 48, v_fma(v_set1(d[13]), v_load(q + 48), v_load(dk + o + 48)));
-            v_store(dk + o + 112, v_fma(v_set1(p[13]), v_load(dy + 48), v_load(dk + o + 112)));
+        if (count - j > 2) {
+            const float *k2 = keys + (int64_t)key_rows[j + 2] * 192;
+            float *dk2 = d_keys + (int64_t)key_rows[j + 2] * 192;
+            float *dv2 = dk2 + 64;
+            dq0 = v_fma(v_set1(d[2]), v_load(k2), dq0);
+            v_store(dk2, v_fma(v_set1(d[2]), v_load(query), v_load(dk2)));
+            v_store(dv2, v_fma(v_set1(p[2]), v_load(dy), v_load(dv2)));
+            dq1 = v_fma(v_set1(d[6]), v_load(k2 + 16), dq1);
+            v_store(dk2 + 16, v_fma(v_set1(d[6]), v_load(query + 16), v_load(dk2 + 16)));
+            v_store(dv2 + 16, v_fma(v_set1(p[6]), v_load(dy + 16), v_load(dv2 + 16)));
+            dq2 = v_fma(v_set1(d[10]), v_load(k2 + 32), dq2);
+            v_store(dk2 + 32, v_fma(v_set1(d[10]), v_load(query + 32), v_load(dk2 + 32)));
+            v_store(dv2 + 32, v_fma(v_set1(p[10]), v_load(dy + 32), v_load(dv2 + 32)));
+            dq3 = v_fma(v_set1(d[14]), v_load(k2 + 48), dq3);
+            v_store(dk2 + 48, v_fma(v_set1(d[14]), v_load(query + 48), v_load(dk2 + 48)));
+            v_store(dv2 + 48, v_fma(v_set1(p[14]), v_load(dy + 48), v_load(dv2 + 48)));
         }
-        if (nk - j > 2) {
-            const int64_t o = (int64_t)kv[j + 2] * 192;
-            dq0 = v_fma(v_set1(d[2]), v_load(k + o), dq0);
-            v_store(dk + o, v_fma(v_set1(d[2]), v_load(q), v_load(dk + o)));
-            v_store(dk + o + 64, v_fma(v_set1(p[2]), v_load(dy), v_load(dk + o + 64)));
-            dq1 = v_fma(v_set1(d[6]), v_load(k + o + 16), dq1);
-            v_store(dk + o + 16, v_fma(v_set1(d[6]), v_load(q + 16), v_load(dk + o + 16)));
-            v_store(dk + o + 80, v_fma(v_set1(p[6]), v_load(dy + 16), v_load(dk + o + 80)));
-            dq2 = v_fma(v_set1(d[10]), v_load(k + o + 32), dq2);
-            v_store(dk + o + 32, v_fma(v_set1(d[10]), v_load(q + 32), v_load(dk + o + 32)));
-            v_store(dk + o + 96, v_fma(v_set1(p[10]), v_load(dy + 32), v_load(dk + o + 96)));
-            dq3 = v_fma(v_set1(d[14]), v_load(k + o + 48), dq3);
-            v_store(dk + o + 48, v_fma(v_set1(d[14]), v_load(q + 48), v_load(dk + o + 48)));
-            v_store(dk + o + 112, v_fma(v_set1(p[14]), v_load(dy + 48), v_load(dk + o + 112)));
-        }
-        if (nk - j > 3) {
-            const int64_t o = (int64_t)kv[j + 3] * 192;
-            dq0 = v_fma(v_set1(d[3]), v_load(k + o), dq0);
-            v_store(dk + o, v_fma(v_set1(d[3]), v_load(q), v_load(dk + o)));
-            v_store(dk + o + 64, v_fma(v_set1(p[3]), v_load(dy), v_load(dk + o + 64)));
-            dq1 = v_fma(v_set1(d[7]), v_load(k + o + 16), dq1);
-            v_store(dk + o + 16, v_fma(v_set1(d[7]), v_load(q + 16), v_load(dk + o + 16)));
-            v_store(dk + o + 80, v_fma(v_set1(p[7]), v_load(dy + 16), v_load(dk + o + 80)));
-            dq2 = v_fma(v_set1(d[11]), v_load(k + o + 32), dq2);
-            v_store(dk + o + 32, v_fma(v_set1(d[11]), v_load(q + 32), v_load(dk + o + 32)));
-            v_store(dk + o + 96, v_fma(v_set1(p[11]), v_load(dy + 32), v_load(dk + o + 96)));
-            dq3 = v_fma(v_set1(d[15]), v_load(k + o + 48), dq3);
-            v_store(dk + o + 48, v_fma(v_set1(d[15]), v_load(q + 48), v_load(dk + o + 48)));
-            v_store(dk + o + 112, v_fma(v_set1(p[15]), v_load(dy + 48), v_load(dk + o + 112)));
+        if (count - j > 3) {
+            const float *k3 = keys + (int64_t)key_rows[j + 3] * 192;
+            float *dk3 = d_keys + (int64_t)key_rows[j + 3] * 192;
+            float *dv3 = dk3 + 64;
+            dq0 = v_fma(v_set1(d[3]), v_load(k3), dq0);
+            v_store(dk3, v_fma(v_set1(d[3]), v_load(query), v_load(dk3)));
+            v_store(dv3, v_fma(v_set1(p[3]), v_load(dy), v_load(dv3)));
+            dq1 = v_fma(v_set1(d[7]), v_load(k3 + 16), dq1);
+            v_store(dk3 + 16, v_fma(v_set1(d[7]), v_load(query + 16), v_load(dk3 + 16)));
+            v_store(dv3 + 16, v_fma(v_set1(p[7]), v_load(dy + 16), v_load(dv3 + 16)));
+            dq2 = v_fma(v_set1(d[11]), v_load(k3 + 32), dq2);
+            v_store(dk3 + 32, v_fma(v_set1(d[11]), v_load(query + 32), v_load(dk3 + 32)));
+            v_store(dv3 + 32, v_fma(v_set1(p[11]), v_load(dy + 32), v_load(dv3 + 32)));
+            dq3 = v_fma(v_set1(d[15]), v_load(k3 + 48), dq3);
+            v_store(dk3 + 48, v_fma(v_set1(d[15]), v_load(query + 48), v_load(dk3 + 48)));
+            v_store(dv3 + 48, v_fma(v_set1(p[15]), v_load(dy + 48), v_load(dv3 + 48)));
         }
     }
-    v_store(dq, dq0);
-    v_store(dq + 16, dq1);
-    v_store(dq + 32, dq2);
-    v_store(dq + 48, dq3);
+    v_store(d_query, dq0);
+    v_store(d_query + 16, dq1);
+    v_store(d_query + 32, dq2);
+    v_store(d_query + 48, dq3);
 }
 
-KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
+KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict ancestors,
+        const int32_t *restrict depth, int64_t keys_ld, const float *restrict probabilities,
+        const float *restrict d_out, float *restrict d_qkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[1024];
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
-        const int64_t room = 64 / quads, most = r + (room < 8 ? room : 8), limit = most < hi ? most : hi;
-        for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++) continue;
-        for (int64_t g = 0; g < 1; g++) {
+        const int64_t fit = 64 / quads, most = r + (fit < 8 ? fit : 8), limit = most < hi ? most : hi;
+        for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++)
+            continue;
+        for (int64_t c = 0, p = 0; c < 64; c += 64, p += 16) {
+            for (int64_t i = r; i < end; i++)
+                attention_grad_4x16_slopes(d_out + i * 64 + c, qkv + 128 + c, ancestors + i * keys_ld, depth[i] + 1,
+                    probabilities + i * keys_ld * 4 + p, slopes + (i - r) * quads * 16);
             for (int64_t i = r; i < end; i++) {
-                float *d = slopes + (i - r) * quads * 16;
-                attention_grad_4x16_slopes_group(dout + i * 64 + g * 64, qkv + 128 + g * 64, anc + i * anc_ld, depth[i] + 1,
-                    probs + i * anc_ld * 4 + g * 16, d);
-            }
-            for (int64_t i = r; i < end; i++) {
-                const int32_t *kv = anc + i * anc_ld;
-                const int64_t own = (int64_t)kv[depth[i]] * 192 + g * 64;
-                attention_grad_4x16_scatter_group(qkv + own, qkv + 64 + g * 64, dout + i * 64 + g * 64, kv, depth[i] + 1,
-                    probs + i * anc_ld * 4 + g * 16, slopes + (i - r) * quads * 16, dqkv + own, dqkv + 64 + g * 64);
+                const int32_t *key_rows = ancestors + i * keys_ld;
+                const int64_t own = (int64_t)key_rows[depth[i]] * 192 + c;
+                attention_grad_4x16_scatter(qkv + own, qkv + 64 + c, d_out + i * 64 + c, key_rows, depth[i] + 1,
+                    probabilities + i * keys_ld * 4 + p, slopes + (i - r) * quads * 16,
+                    d_qkv + own, d_qkv + 64 + c);
             }
         }
     }
@@ -4628,337 +2546,82 @@ KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restri
 
 /* ==== 23 product_192x64_transposed ================================================================================= */
 
-/* C = A B on every row: [rows][192] x [192][64]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. */
-KERNEL void product_192x64_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel)
+/* C = A B on every row: [rows][192] x [192][64]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
+   a row and 49,152 more. Used by: d_rms. */
+/* One step: a number of every row of A, and a row of B. */
+INLINE void product_192x64_transposed_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
-    {
+    vf b[4];
+    UNROLL for (int v = 0; v < 4; v++) b[v] = v_load(y + v * 16);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf scalar = v_set1(x[r * 192]);
+        UNROLL for (int v = 0; v < 4; v++) sum[r][v] = v_fma(scalar, b[v], sum[r][v]);
+    }
+}
+
+/* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
+INLINE void product_192x64_transposed_tile_4(const float *a, const float *b, float *c, float *panel, int64_t i,
+        int64_t n, int64_t from, int rows, int chains)
+{
+    const float *x = a + i * 192 + from;
+    const float *y = panel;
+    float *z = c + i * 64 + n;
+    vf sum[2][6][4];
+    UNROLL for (int j = 0; j < chains; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[j][r][v] = v_zero();
+    if (from) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) sum[0][r][v] = v_load(z + r * 64 + v * 16);
+    }
+    for (int t = 0; t < 24; t++) {
+        UNROLL for (int u = 0; u < 4; u++)
+            product_192x64_transposed_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
+        x += 4;
+        y += 256;
+    }
+    if (chains > 1) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+    }
+    if (from < 96) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) v_store(z + r * 64 + v * 16, sum[0][r][v]);
+        return;
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < 4; v++)
+            v_store(z + r * 64 + v * 16, sum[0][r][v]);
+}
+
+KERNEL void product_192x64_transposed(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+        int64_t hi, float *restrict panel)
+{
+    for (int64_t n = 0; n < 64; n += 64) {
         for (int64_t from = 0; from < 192; from += 96) {
-            const float *corner = b + 0 * 192 + from;
+            const float *corner = b + n * 192 + from;
             for (int64_t j = 0; j < 64; j += 16)
-                for (int64_t u = 0; u < 96; u += 16) v_transpose(panel + u * 64 + j, 64, corner + j * 192 + u, 192);
+                for (int64_t u = 0; u < 96; u += 16)
+                    v_transpose(panel + u * 64 + j, 64, corner + j * 192 + u, 192);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                vf c5_0 = v_zero(), c5_1 = v_zero(), c5_2 = v_zero(), c5_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                c5_0 = v_load(z + 320); c5_1 = v_load(z + 336); c5_2 = v_load(z + 352); c5_3 = v_load(z + 368);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[768]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    { const vf s = v_set1(x[960]); c5_0 = v_fma(s, b0_0, c5_0); c5_1 = v_fma(s, b1_0, c5_1); c5_2 = v_fma(s, b2_0, c5_2); c5_3 = v_fma(s, b3_0, c5_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[769]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    { const vf s = v_set1(x[961]); c5_0 = v_fma(s, b0_1, c5_0); c5_1 = v_fma(s, b1_1, c5_1); c5_2 = v_fma(s, b2_1, c5_2); c5_3 = v_fma(s, b3_1, c5_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[770]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    { const vf s = v_set1(x[962]); c5_0 = v_fma(s, b0_2, c5_0); c5_1 = v_fma(s, b1_2, c5_1); c5_2 = v_fma(s, b2_2, c5_2); c5_3 = v_fma(s, b3_2, c5_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[771]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                    { const vf s = v_set1(x[963]); c5_0 = v_fma(s, b0_3, c5_0); c5_1 = v_fma(s, b1_3, c5_1); c5_2 = v_fma(s, b2_3, c5_2); c5_3 = v_fma(s, b3_3, c5_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0); v_store(z + 336, c5_1); v_store(z + 352, c5_2); v_store(z + 368, c5_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
-                v_store(z + 320, c5_0);
-                v_store(z + 336, c5_1);
-                v_store(z + 352, c5_2);
-                v_store(z + 368, c5_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 6, 1);
             }
             for (; i + 5 <= hi; i += 5) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                vf c4_0 = v_zero(), c4_1 = v_zero(), c4_2 = v_zero(), c4_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                c4_0 = v_load(z + 256); c4_1 = v_load(z + 272); c4_2 = v_load(z + 288); c4_3 = v_load(z + 304);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    { const vf s = v_set1(x[768]); c4_0 = v_fma(s, b0_0, c4_0); c4_1 = v_fma(s, b1_0, c4_1); c4_2 = v_fma(s, b2_0, c4_2); c4_3 = v_fma(s, b3_0, c4_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    { const vf s = v_set1(x[769]); c4_0 = v_fma(s, b0_1, c4_0); c4_1 = v_fma(s, b1_1, c4_1); c4_2 = v_fma(s, b2_1, c4_2); c4_3 = v_fma(s, b3_1, c4_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    { const vf s = v_set1(x[770]); c4_0 = v_fma(s, b0_2, c4_0); c4_1 = v_fma(s, b1_2, c4_1); c4_2 = v_fma(s, b2_2, c4_2); c4_3 = v_fma(s, b3_2, c4_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                    { const vf s = v_set1(x[771]); c4_0 = v_fma(s, b0_3, c4_0); c4_1 = v_fma(s, b1_3, c4_1); c4_2 = v_fma(s, b2_3, c4_2); c4_3 = v_fma(s, b3_3, c4_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0); v_store(z + 272, c4_1); v_store(z + 288, c4_2); v_store(z + 304, c4_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
-                v_store(z + 256, c4_0);
-                v_store(z + 272, c4_1);
-                v_store(z + 288, c4_2);
-                v_store(z + 304, c4_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 5, 1);
             }
             for (; i + 4 <= hi; i += 4) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                vf c3_0 = v_zero(), c3_1 = v_zero(), c3_2 = v_zero(), c3_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                c3_0 = v_load(z + 192); c3_1 = v_load(z + 208); c3_2 = v_load(z + 224); c3_3 = v_load(z + 240);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    { const vf s = v_set1(x[576]); c3_0 = v_fma(s, b0_0, c3_0); c3_1 = v_fma(s, b1_0, c3_1); c3_2 = v_fma(s, b2_0, c3_2); c3_3 = v_fma(s, b3_0, c3_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    { const vf s = v_set1(x[577]); c3_0 = v_fma(s, b0_1, c3_0); c3_1 = v_fma(s, b1_1, c3_1); c3_2 = v_fma(s, b2_1, c3_2); c3_3 = v_fma(s, b3_1, c3_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    { const vf s = v_set1(x[578]); c3_0 = v_fma(s, b0_2, c3_0); c3_1 = v_fma(s, b1_2, c3_1); c3_2 = v_fma(s, b2_2, c3_2); c3_3 = v_fma(s, b3_2, c3_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                    { const vf s = v_set1(x[579]); c3_0 = v_fma(s, b0_3, c3_0); c3_1 = v_fma(s, b1_3, c3_1); c3_2 = v_fma(s, b2_3, c3_2); c3_3 = v_fma(s, b3_3, c3_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0); v_store(z + 208, c3_1); v_store(z + 224, c3_2); v_store(z + 240, c3_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
-                v_store(z + 192, c3_0);
-                v_store(z + 208, c3_1);
-                v_store(z + 224, c3_2);
-                v_store(z + 240, c3_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 4, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                vf c2_0 = v_zero(), c2_1 = v_zero(), c2_2 = v_zero(), c2_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                c2_0 = v_load(z + 128); c2_1 = v_load(z + 144); c2_2 = v_load(z + 160); c2_3 = v_load(z + 176);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    { const vf s = v_set1(x[384]); c2_0 = v_fma(s, b0_0, c2_0); c2_1 = v_fma(s, b1_0, c2_1); c2_2 = v_fma(s, b2_0, c2_2); c2_3 = v_fma(s, b3_0, c2_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    { const vf s = v_set1(x[385]); c2_0 = v_fma(s, b0_1, c2_0); c2_1 = v_fma(s, b1_1, c2_1); c2_2 = v_fma(s, b2_1, c2_2); c2_3 = v_fma(s, b3_1, c2_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    { const vf s = v_set1(x[386]); c2_0 = v_fma(s, b0_2, c2_0); c2_1 = v_fma(s, b1_2, c2_1); c2_2 = v_fma(s, b2_2, c2_2); c2_3 = v_fma(s, b3_2, c2_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                    { const vf s = v_set1(x[387]); c2_0 = v_fma(s, b0_3, c2_0); c2_1 = v_fma(s, b1_3, c2_1); c2_2 = v_fma(s, b2_3, c2_2); c2_3 = v_fma(s, b3_3, c2_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0); v_store(z + 144, c2_1); v_store(z + 160, c2_2); v_store(z + 176, c2_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
-                v_store(z + 128, c2_0);
-                v_store(z + 144, c2_1);
-                v_store(z + 160, c2_2);
-                v_store(z + 176, c2_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c1_0 = v_zero(), c1_1 = v_zero(), c1_2 = v_zero(), c1_3 = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                c1_0 = v_load(z + 64); c1_1 = v_load(z + 80); c1_2 = v_load(z + 96); c1_3 = v_load(z + 112);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    { const vf s = v_set1(x[192]); c1_0 = v_fma(s, b0_0, c1_0); c1_1 = v_fma(s, b1_0, c1_1); c1_2 = v_fma(s, b2_0, c1_2); c1_3 = v_fma(s, b3_0, c1_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0 = v_fma(s, b0_1, c0_0); c0_1 = v_fma(s, b1_1, c0_1); c0_2 = v_fma(s, b2_1, c0_2); c0_3 = v_fma(s, b3_1, c0_3); }
-                    { const vf s = v_set1(x[193]); c1_0 = v_fma(s, b0_1, c1_0); c1_1 = v_fma(s, b1_1, c1_1); c1_2 = v_fma(s, b2_1, c1_2); c1_3 = v_fma(s, b3_1, c1_3); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    { const vf s = v_set1(x[194]); c1_0 = v_fma(s, b0_2, c1_0); c1_1 = v_fma(s, b1_2, c1_1); c1_2 = v_fma(s, b2_2, c1_2); c1_3 = v_fma(s, b3_2, c1_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0 = v_fma(s, b0_3, c0_0); c0_1 = v_fma(s, b1_3, c0_1); c0_2 = v_fma(s, b2_3, c0_2); c0_3 = v_fma(s, b3_3, c0_3); }
-                    { const vf s = v_set1(x[195]); c1_0 = v_fma(s, b0_3, c1_0); c1_1 = v_fma(s, b1_3, c1_1); c1_2 = v_fma(s, b2_3, c1_2); c1_3 = v_fma(s, b3_3, c1_3); }
-                }
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0); v_store(z + 80, c1_1); v_store(z + 96, c1_2); v_store(z + 112, c1_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
-                v_store(z + 64, c1_0);
-                v_store(z + 80, c1_1);
-                v_store(z + 96, c1_2);
-                v_store(z + 112, c1_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                const float *x = a + i * 192 + from, *y = panel;
-                float *z = c + i * 64 + 0;
-                vf c0_0 = v_zero(), c0_1 = v_zero(), c0_2 = v_zero(), c0_3 = v_zero();
-                vf c0_0b = v_zero(), c0_1b = v_zero(), c0_2b = v_zero(), c0_3b = v_zero();
-                if (from) {
-                c0_0 = v_load(z + 0); c0_1 = v_load(z + 16); c0_2 = v_load(z + 32); c0_3 = v_load(z + 48);
-                }
-                for (int t = 0; t < 96; t += 4, x += 4, y += 256) {
-                    vf b0_0 = v_load(y + 0), b1_0 = v_load(y + 16), b2_0 = v_load(y + 32), b3_0 = v_load(y + 48);
-                    { const vf s = v_set1(x[0]); c0_0 = v_fma(s, b0_0, c0_0); c0_1 = v_fma(s, b1_0, c0_1); c0_2 = v_fma(s, b2_0, c0_2); c0_3 = v_fma(s, b3_0, c0_3); }
-                    vf b0_1 = v_load(y + 64), b1_1 = v_load(y + 80), b2_1 = v_load(y + 96), b3_1 = v_load(y + 112);
-                    { const vf s = v_set1(x[1]); c0_0b = v_fma(s, b0_1, c0_0b); c0_1b = v_fma(s, b1_1, c0_1b); c0_2b = v_fma(s, b2_1, c0_2b); c0_3b = v_fma(s, b3_1, c0_3b); }
-                    vf b0_2 = v_load(y + 128), b1_2 = v_load(y + 144), b2_2 = v_load(y + 160), b3_2 = v_load(y + 176);
-                    { const vf s = v_set1(x[2]); c0_0 = v_fma(s, b0_2, c0_0); c0_1 = v_fma(s, b1_2, c0_1); c0_2 = v_fma(s, b2_2, c0_2); c0_3 = v_fma(s, b3_2, c0_3); }
-                    vf b0_3 = v_load(y + 192), b1_3 = v_load(y + 208), b2_3 = v_load(y + 224), b3_3 = v_load(y + 240);
-                    { const vf s = v_set1(x[3]); c0_0b = v_fma(s, b0_3, c0_0b); c0_1b = v_fma(s, b1_3, c0_1b); c0_2b = v_fma(s, b2_3, c0_2b); c0_3b = v_fma(s, b3_3, c0_3b); }
-                }
-                c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-                if (from < 96) {
-                v_store(z + 0, c0_0); v_store(z + 16, c0_1); v_store(z + 32, c0_2); v_store(z + 48, c0_3);
-                    continue;
-                }
-                v_store(z + 0, c0_0);
-                v_store(z + 16, c0_1);
-                v_store(z + 32, c0_2);
-                v_store(z + 48, c0_3);
+                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 1, 2);
             }
         }
     }
@@ -4966,7 +2629,8 @@ KERNEL void product_192x64_transposed(const float *restrict a, const float *rest
 
 /* ==== 24 outer_64x192_update ======================================================================================= */
 
-/* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 8 rows x 3 vectors, unrolled 2. 24576 FLOPs a row. */
+/* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 8 rows x 3 vectors, unrolled 2. 24576 FLOPs a row. 1,024
+   bytes a row and 294,912 more. Used by: gradient of wqkv. */
 static inline void outer_64x192_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict m_at, float *restrict v_at)
 {
     /* Down a panel of B, which stays in L1. */
@@ -5101,80 +2765,206 @@ KERNEL void outer_64x192_update(const float *restrict a, const float *restrict b
 
 /* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
-/* Each row by itself, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 960 FLOPs a row. */
-KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8)
+/* Each row by itself, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 832 FLOPs a row. 2,056 bytes a
+   row. Used by: rms_grad, d_e, d_add, lookup_grad. */
+KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_rms_in, const float *e_in, const float *collect_in, const float *add_in, float *d_pos_emb_sum, const int32_t *pair_position, float *d_tok_emb_sum, const int32_t *pair_token)
 {
     int64_t r = lo;
     for (; r + 4 <= hi; r += 4) {
         vf t0[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p0 + (r + q) * 64; for (int j = 0; j < 4; j++) t0[q][j] = v_load(x + j * 16); }
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = d_rms_in + (r + q) * 64;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 16);
+        }
         vf t1[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p1 + (r + q) * 64; for (int j = 0; j < 4; j++) t1[q][j] = v_load(x + j * 16); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[4][4], q2[4], u2[4];
-        for (int q = 0; q < 4; q++) { q2[q] = v_mul(t1[q][0], t1[q][0]); u2[q] = v_mul(t0[q][0], t1[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q2[q] = v_fma(t1[q][j], t1[q][j], q2[q]); u2[q] = v_fma(t0[q][j], t1[q][j], u2[q]); }
-        const float4 s2 = v_rsqrt4(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.015625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * (v_sums(u2[0], u2[1], u2[2], u2[3]) * 0.015625f);
-        float s2_of[4];
-        v_store4(s2_of, s2);
-        float c2_of[4];
-        v_store4(c2_of, c2);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(c2_of[q]), v_mul(t0[q][j], v_set1(s2_of[q])));
+        for (int q = 0; q < 4; q++) {
+            const float *p1 = e_in + (r + q) * 64;
+            for (int j = 0; j < 4; j++) t1[q][j] = v_load(p1 + j * 16);
+        }
+        vf t2[4][4];
+        vf q2_0[4], q2_1[4];
+        for (int q = 0; q < 4; q++) {
+            q2_0[q] = v_mul(t1[q][0], t1[q][0]);
+            for (int j = 1; j < 4; j++) q2_0[q] = v_fma(t1[q][j], t1[q][j], q2_0[q]);
+            q2_1[q] = v_mul(t0[q][0], t1[q][0]);
+            for (int j = 1; j < 4; j++) q2_1[q] = v_fma(t0[q][j], t1[q][j], q2_1[q]);
+        }
+        const float4 s2_0 = v_rsqrt4(v_sums(q2_0[0], q2_0[1], q2_0[2], q2_0[3]) * 0.015625f + RMS_EPS);
+        float s2_0_of[4];
+        v_store4(s2_0_of, s2_0);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * (v_sums(q2_1[0], q2_1[1], q2_1[2], q2_1[3]) * 0.015625f);
+        float s2_1_of[4];
+        v_store4(s2_1_of, s2_1);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(s2_1_of[q]), v_mul(t0[q][j], v_set1(s2_0_of[q])));
+        }
         vf t3[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p3 + (r + q) * 64; for (int j = 0; j < 4; j++) t3[q][j] = v_load(x + j * 16); }
+        for (int q = 0; q < 4; q++) {
+            const float *p3 = collect_in + (r + q) * 64;
+            for (int j = 0; j < 4; j++) t3[q][j] = v_load(p3 + j * 16);
+        }
         vf t4[4][4];
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t4[q][j] = v_add(t3[q][j], t2[q][j]);
+        }
         vf t5[4][4];
-        for (int q = 0; q < 4; q++) { const float *x = p5 + (r + q) * 64; for (int j = 0; j < 4; j++) t5[q][j] = v_load(x + j * 16); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t6[4][4], q6[4], u6[4];
-        for (int q = 0; q < 4; q++) { q6[q] = v_mul(t5[q][0], t5[q][0]); u6[q] = v_mul(t4[q][0], t5[q][0]); }
-        for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q6[q] = v_fma(t5[q][j], t5[q][j], q6[q]); u6[q] = v_fma(t4[q][j], t5[q][j], u6[q]); }
-        const float4 s6 = v_rsqrt4(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.015625f + RMS_EPS);
-        const float4 c6 = s6 * s6 * s6 * (v_sums(u6[0], u6[1], u6[2], u6[3]) * 0.015625f);
-        float s6_of[4];
-        v_store4(s6_of, s6);
-        float c6_of[4];
-        v_store4(c6_of, c6);
-        for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t6[q][j] = v_fnma(t5[q][j], v_set1(c6_of[q]), v_mul(t4[q][j], v_set1(s6_of[q])));
-        for (int q = 0; q < 4; q++) { float *x = p7 + (int64_t)i7[r + q] * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, v_add(v_load(x + j * 16), t6[q][j])); }
-        for (int q = 0; q < 4; q++) { float *x = p8 + (int64_t)i8[r + q] * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, v_add(v_load(x + j * 16), t6[q][j])); }
+        for (int q = 0; q < 4; q++) {
+            const float *p5 = add_in + (r + q) * 64;
+            for (int j = 0; j < 4; j++) t5[q][j] = v_load(p5 + j * 16);
+        }
+        vf t6[4][4];
+        vf q6_0[4], q6_1[4];
+        for (int q = 0; q < 4; q++) {
+            q6_0[q] = v_mul(t5[q][0], t5[q][0]);
+            for (int j = 1; j < 4; j++) q6_0[q] = v_fma(t5[q][j], t5[q][j], q6_0[q]);
+            q6_1[q] = v_mul(t4[q][0], t5[q][0]);
+            for (int j = 1; j < 4; j++) q6_1[q] = v_fma(t4[q][j], t5[q][j], q6_1[q]);
+        }
+        const float4 s6_0 = v_rsqrt4(v_sums(q6_0[0], q6_0[1], q6_0[2], q6_0[3]) * 0.015625f + RMS_EPS);
+        float s6_0_of[4];
+        v_store4(s6_0_of, s6_0);
+        const float4 s6_1 = s6_0 * s6_0 * s6_0 * (v_sums(q6_1[0], q6_1[1], q6_1[2], q6_1[3]) * 0.015625f);
+        float s6_1_of[4];
+        v_store4(s6_1_of, s6_1);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t6[q][j] = v_fnma(t5[q][j], v_set1(s6_1_of[q]), v_mul(t4[q][j], v_set1(s6_0_of[q])));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p7 = d_pos_emb_sum + (int64_t)pair_position[r + q] * 64;
+            for (int j = 0; j < 4; j++) v_store(p7 + j * 16, v_add(v_load(p7 + j * 16), t6[q][j]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p8 = d_tok_emb_sum + (int64_t)pair_token[r + q] * 64;
+            for (int j = 0; j < 4; j++) v_store(p8 + j * 16, v_add(v_load(p8 + j * 16), t6[q][j]));
+        }
     }
     for (; r < hi; r++) {
         vf t0[4];
-        { const float *x = p0 + (r) * 64; for (int j = 0; j < 4; j++) t0[j] = v_load(x + j * 16); }
+        const float *p0 = d_rms_in + r * 64;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 16);
         vf t1[4];
-        { const float *x = p1 + (r) * 64; for (int j = 0; j < 4; j++) t1[j] = v_load(x + j * 16); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[4], q2, u2;
-        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
-        for (int j = 1; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.015625f);
-        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
+        const float *p1 = e_in + r * 64;
+        for (int j = 0; j < 4; j++) t1[j] = v_load(p1 + j * 16);
+        vf t2[4];
+        vf q2_0, q2_1;
+        q2_0 = v_mul(t1[0], t1[0]);
+        for (int j = 1; j < 4; j++) q2_0 = v_fma(t1[j], t1[j], q2_0);
+        q2_1 = v_mul(t0[0], t1[0]);
+        for (int j = 1; j < 4; j++) q2_1 = v_fma(t0[j], t1[j], q2_1);
+        const float4 s2_0 = v_rsqrt4((float4){ v_sum(q2_0) } * 0.015625f + RMS_EPS);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * ((float4){ v_sum(q2_1) } * 0.015625f);
+        for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(s2_1[0]), v_mul(t0[j], v_set1(s2_0[0])));
         vf t3[4];
-        { const float *x = p3 + (r) * 64; for (int j = 0; j < 4; j++) t3[j] = v_load(x + j * 16); }
+        const float *p3 = collect_in + r * 64;
+        for (int j = 0; j < 4; j++) t3[j] = v_load(p3 + j * 16);
         vf t4[4];
         for (int j = 0; j < 4; j++) t4[j] = v_add(t3[j], t2[j]);
         vf t5[4];
-        { const float *x = p5 + (r) * 64; for (int j = 0; j < 4; j++) t5[j] = v_load(x + j * 16); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t6[4], q6, u6;
-        { q6 = v_mul(t5[0], t5[0]); u6 = v_mul(t4[0], t5[0]); }
-        for (int j = 1; j < 4; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
-        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
-        const float4 c6 = s6 * s6 * s6 * ((float4){ v_sum(u6) } * 0.015625f);
-        for (int j = 0; j < 4; j++) t6[j] = v_fnma(t5[j], v_set1(c6[0]), v_mul(t4[j], v_set1(s6[0])));
-        { float *x = p7 + (int64_t)i7[r] * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, v_add(v_load(x + j * 16), t6[j])); }
-        { float *x = p8 + (int64_t)i8[r] * 64; for (int j = 0; j < 4; j++) v_store(x + j * 16, v_add(v_load(x + j * 16), t6[j])); }
+        const float *p5 = add_in + r * 64;
+        for (int j = 0; j < 4; j++) t5[j] = v_load(p5 + j * 16);
+        vf t6[4];
+        vf q6_0, q6_1;
+        q6_0 = v_mul(t5[0], t5[0]);
+        for (int j = 1; j < 4; j++) q6_0 = v_fma(t5[j], t5[j], q6_0);
+        q6_1 = v_mul(t4[0], t5[0]);
+        for (int j = 1; j < 4; j++) q6_1 = v_fma(t4[j], t5[j], q6_1);
+        const float4 s6_0 = v_rsqrt4((float4){ v_sum(q6_0) } * 0.015625f + RMS_EPS);
+        const float4 s6_1 = s6_0 * s6_0 * s6_0 * ((float4){ v_sum(q6_1) } * 0.015625f);
+        for (int j = 0; j < 4; j++) t6[j] = v_fnma(t5[j], v_set1(s6_1[0]), v_mul(t4[j], v_set1(s6_0[0])));
+        float *p7 = d_pos_emb_sum + (int64_t)pair_position[r] * 64;
+        for (int j = 0; j < 4; j++) v_store(p7 + j * 16, v_add(v_load(p7 + j * 16), t6[j]));
+        float *p8 = d_tok_emb_sum + (int64_t)pair_token[r] * 64;
+        for (int j = 0; j < 4; j++) v_store(p8 + j * 16, v_add(v_load(p8 + j * 16), t6[j]));
     }
 }
 
-/* ==== 26 batch ===================================================================================================== */
+/* ==== 26 rows_lookup_to_rms_2 ====================================================================================== */
+
+/* Each row by itself, [rows][64]: add, rms, store, rms, store. 448 FLOPs a row. 1,032 bytes a row. Used by: lookup,
+   add, e, rms. */
+KERNEL void rows_lookup_to_rms_2(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token, const float *pos_emb_in, const int32_t *pair_position, float *e_out, float *rms_out)
+{
+    int64_t r = lo;
+    for (; r + 4 <= hi; r += 4) {
+        vf t0[4][4];
+        for (int q = 0; q < 4; q++) {
+            const float *p0 = tok_emb_in + (int64_t)pair_token[r + q] * 64;
+            for (int j = 0; j < 4; j++) t0[q][j] = v_load(p0 + j * 16);
+        }
+        vf t1[4][4];
+        for (int q = 0; q < 4; q++) {
+            const float *p1 = pos_emb_in + (int64_t)pair_position[r + q] * 64;
+            for (int j = 0; j < 4; j++) t1[q][j] = v_load(p1 + j * 16);
+        }
+        vf t2[4][4];
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t2[q][j] = v_add(t0[q][j], t1[q][j]);
+        }
+        vf t3[4][4];
+        vf q3_0[4];
+        for (int q = 0; q < 4; q++) {
+            q3_0[q] = v_mul(t2[q][0], t2[q][0]);
+            for (int j = 1; j < 4; j++) q3_0[q] = v_fma(t2[q][j], t2[q][j], q3_0[q]);
+        }
+        const float4 s3_0 = v_rsqrt4(v_sums(q3_0[0], q3_0[1], q3_0[2], q3_0[3]) * 0.015625f + RMS_EPS);
+        float s3_0_of[4];
+        v_store4(s3_0_of, s3_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t3[q][j] = v_mul(t2[q][j], v_set1(s3_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p4 = e_out + (r + q) * 64;
+            for (int j = 0; j < 4; j++) v_store(p4 + j * 16, t3[q][j]);
+        }
+        vf t5[4][4];
+        vf q5_0[4];
+        for (int q = 0; q < 4; q++) {
+            q5_0[q] = v_mul(t3[q][0], t3[q][0]);
+            for (int j = 1; j < 4; j++) q5_0[q] = v_fma(t3[q][j], t3[q][j], q5_0[q]);
+        }
+        const float4 s5_0 = v_rsqrt4(v_sums(q5_0[0], q5_0[1], q5_0[2], q5_0[3]) * 0.015625f + RMS_EPS);
+        float s5_0_of[4];
+        v_store4(s5_0_of, s5_0);
+        for (int q = 0; q < 4; q++) {
+            for (int j = 0; j < 4; j++) t5[q][j] = v_mul(t3[q][j], v_set1(s5_0_of[q]));
+        }
+        for (int q = 0; q < 4; q++) {
+            float *p6 = rms_out + (r + q) * 64;
+            for (int j = 0; j < 4; j++) v_store(p6 + j * 16, t5[q][j]);
+        }
+    }
+    for (; r < hi; r++) {
+        vf t0[4];
+        const float *p0 = tok_emb_in + (int64_t)pair_token[r] * 64;
+        for (int j = 0; j < 4; j++) t0[j] = v_load(p0 + j * 16);
+        vf t1[4];
+        const float *p1 = pos_emb_in + (int64_t)pair_position[r] * 64;
+        for (int j = 0; j < 4; j++) t1[j] = v_load(p1 + j * 16);
+        vf t2[4];
+        for (int j = 0; j < 4; j++) t2[j] = v_add(t0[j], t1[j]);
+        vf t3[4];
+        vf q3_0;
+        q3_0 = v_mul(t2[0], t2[0]);
+        for (int j = 1; j < 4; j++) q3_0 = v_fma(t2[j], t2[j], q3_0);
+        const float4 s3_0 = v_rsqrt4((float4){ v_sum(q3_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t3[j] = v_mul(t2[j], v_set1(s3_0[0]));
+        float *p4 = e_out + r * 64;
+        for (int j = 0; j < 4; j++) v_store(p4 + j * 16, t3[j]);
+        vf t5[4];
+        vf q5_0;
+        q5_0 = v_mul(t3[0], t3[0]);
+        for (int j = 1; j < 4; j++) q5_0 = v_fma(t3[j], t3[j], q5_0);
+        const float4 s5_0 = v_rsqrt4((float4){ v_sum(q5_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 4; j++) t5[j] = v_mul(t3[j], v_set1(s5_0[0]));
+        float *p6 = rms_out + r * 64;
+        for (int j = 0; j < 4; j++) v_store(p6 + j * 16, t5[j]);
+    }
+}
+
+/* ==== 27 train ===================================================================================================== */
 
 /* The lists of the rows that row r with pair row p attends to: its parent's, and itself, repeated up to a multiple of four. */
-static inline void inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
+static inline void train_inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
 {
     static const four parents[4] = { { 0 }, { -1 }, { -1, -1 }, { -1, -1, -1 } };
     const int64_t whole = depth & ~(int64_t)3;
@@ -5246,7 +3036,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
     int32_t *count = index_of(s, s->at_count);
-    int64_t *said = longs_of(s, s->at_said);
+    int64_t *target_at = longs_of(s, s->at_target_at);
     const int32_t forget = !s->sharing;
     int32_t rows = 0, pairs = 0, positions = 0;
     share_documents(s, n, threads);
@@ -5281,8 +3071,8 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
                 depth[r] = t;
                 parent[r] = last[b];
                 count[r] = 1 + (new_row ? 0 : count[r]);
-                inherit(s, r, p, last[b], t);
-                said[positions++] = (int64_t)r * 32 + (here >> 16 & 0xFFFF);
+                train_inherit(s, r, p, last[b], t);
+                target_at[positions++] = (int64_t)r * 32 + (here >> 16 & 0xFFFF);
                 /* documents that go on move up */
                 last[kept] = r;
                 at[kept] = at[b] + 1;
@@ -5308,46 +3098,44 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
 static void next_batch(eegen *s)
 {
     int32_t *chosen = index_of(s, s->at_chosen);
-    const int32_t *ahead = index_of(s, s->at_ahead);
-    const int known = s->ahead[0] == s->rng;
+    const int32_t *next_chosen = index_of(s, s->at_next_chosen);
+    const int known = s->prefetched[0] == s->rng;
     for (int64_t b = 0; b < s->batch; b++) {
         if (!s->random) {
             chosen[b] = (int32_t)s->cursor;
             s->cursor = s->cursor + 1 == s->documents ? 0 : s->cursor + 1;
         }
-        else chosen[b] = known ? ahead[b] : (int32_t)(next_random(&s->rng) % (uint64_t)s->documents);
+        else chosen[b] = known ? next_chosen[b] : (int32_t)(next_random(&s->rng) % (uint64_t)s->documents);
     }
-    if (s->random && known) s->rng = s->ahead[1];
+    if (s->random && known) s->rng = s->prefetched[1];
     find_rows(s, s->batch, s->threads);
 }
 
 /* Brings what the next random batch will read towards the core while this step computes, one thing a call: where its
    documents start, their positions, and the marks of their prefixes. The random stream is looked ahead in, not moved. */
-static void look_ahead(eegen *s, int what)
+static void prefetch_batch(eegen *s, int what)
 {
     const int64_t *starts = longs_of(s, s->at_starts);
     const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place), *seen = (const uint64_t *)longs_of(s, s->at_seen);
-    int32_t *ahead = index_of(s, s->at_ahead);
+    int32_t *next_chosen = index_of(s, s->at_next_chosen);
     if (!s->random) return;
     if (what == 0) {
-        s->ahead[0] = s->ahead[1] = s->rng;
+        s->prefetched[0] = s->prefetched[1] = s->rng;
         for (int64_t b = 0; b < s->batch; b++) {
-            ahead[b] = (int32_t)(next_random(&s->ahead[1]) % (uint64_t)s->documents);
-            __builtin_prefetch(starts + ahead[b]);
+            next_chosen[b] = (int32_t)(next_random(&s->prefetched[1]) % (uint64_t)s->documents);
+            __builtin_prefetch(starts + next_chosen[b]);
         }
     } else
         for (int64_t b = 0; b < s->batch; b++) {
-            const int64_t start = starts[ahead[b]];
+            const int64_t start = starts[next_chosen[b]];
             if (what == 1) __builtin_prefetch(place + start);
             else
-                for (int64_t i = start; i < starts[ahead[b] + 1]; i++) __builtin_prefetch(seen + (place[i] >> 32));
+                for (int64_t i = start; i < starts[next_chosen[b] + 1]; i++) __builtin_prefetch(seen + (place[i] >> 32));
         }
 }
 
-/* ==== 27 step ====================================================================================================== */
-
-/* Logits of the thread's rows given, from the documents' tokens up. */
-static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span levels)
+/* Logits of the thread's rows, from the tokens up. */
+static void train_forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span levels)
 {
     (void)thread; (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
@@ -5377,22 +3165,22 @@ static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span 
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
-static double batch_loss(eegen *s, int64_t thread, int64_t threads)
+static double train_loss(eegen *s, int64_t thread, int64_t threads)
 {
-    const span my_rows = own(s, s->at_first_row, thread);
+    const span my_rows = own(s, s->at_first_row, thread), my_positions = own(s, s->at_first_position, thread);
     double total = 0.0;
-    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
-    if (threads > 1) wait_for_all(s);
+    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, my_positions);
+if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
 }
 
-/* The gradient of every parameter; with `how`, those that one product makes are used up at once to update the weights. */
-static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
+/* The gradient of every parameter; with `how`, those that one product makes update the weights at once. */
+static void train_backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
 {
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = levels_of(s, thread);
     const span my_pairs = own(s, s->at_first_pair, thread), my_rows = own(s, s->at_first_row, thread);
-    (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
+    (void)pairs; (void)rows; (void)my_pairs; (void)my_rows; (void)levels; (void)how; (void)threads;
     int64_t phases = rows.hi > 160 * (threads - 1) ? threads : 1;
     for (int64_t t = 0; t < threads; t++)
         if (own(s, s->at_first_row, t).lo == own(s, s->at_first_row, t).hi) phases = 1;
@@ -5488,8 +3276,8 @@ static void add_sums(eegen *s, int64_t thread, int64_t threads)
 {
     float *g = gradients_of(s);
     const struct { float *to; int64_t from, part[2]; } ranges[] = {
-        { g + W_tok_emb, 1024, { PART(0, 1728, 16) } },
-        { g + W_pos_emb, 0, { PART(0, 1024, 16) } },
+        { g + W_tok_emb, 1024, { PART_LO(0, 1728, 16), PART_HI(0, 1728, 16) } },
+        { g + W_pos_emb, 0, { PART_LO(0, 1024, 16), PART_HI(0, 1024, 16) } },
     };
     for (uint64_t k = 0; k < sizeof ranges / sizeof *ranges; k++)
         for (int64_t t = 1; t < threads; t++) {
@@ -5505,7 +3293,7 @@ static void add_sums(eegen *s, int64_t thread, int64_t threads)
 static float clipping(eegen *s, int64_t thread, int64_t threads)
 {
     const float *g = gradients_of(s);
-    const int64_t mine[] = { PART(0, WEIGHTS, 16) };
+    const int64_t mine[] = { PART_LO(0, WEIGHTS, 16), PART_HI(0, WEIGHTS, 16) };
     double squares = 0.0;
     for (int64_t lo = mine[0], hi; lo < mine[1]; lo = hi) {
         vf sum = v_zero();
@@ -5532,44 +3320,39 @@ static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (
             v_update(&now, v_mul(v_set1(scale), v_load(g + i)), w + i, m + i, v + i);
 }
 
-/* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where
-   gradients are clipped, none has been. */
-static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
+/* The update of the parameters whose gradient is in memory: with `all` of every one, else of those that the backward pass has
+   not updated. Where gradients are clipped, all are in memory. */
+static void update(eegen *s, int64_t thread, int64_t threads, const rates *h, int all)
 {
-    const int64_t loose[][2] = { { PART(0, 2752, 16) } }, all[][2] = { { PART(0, 56000, 16) } };
-    const int clips = s->clip > 0.0;
-    const float scale = clips ? clipping(s, thread, threads) : 1.0f;
-    update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
+    const int64_t unfused[][2] = {
+        { PART_LO(0, 2752, 16), PART_HI(0, 2752, 16) },
+    };
+    const int64_t every[][2] = {
+        { PART_LO(0, 56000, 16), PART_HI(0, 56000, 16) },
+    };
+const float scale = s->clip > 0.0 ? clipping(s, thread, threads) : 1.0f;
+    if (all) update_ranges(s, h, scale, every, 1);
+    else update_ranges(s, h, scale, unfused, 1);
 }
 
-/* ==== 28 interface ================================================================================================= */
-
-#define EXPORT __attribute__((visibility("default")))
-static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
-static int64_t keys_for(int64_t longest) { return ((longest + 3) & ~(int64_t)3) + 4; }
-
-/* Lays out the arena for the sizes in its header, which the caller has filled in, and says how many bytes it needs. */
-EXPORT int64_t eegen_arena(void *arena)
+/* Lays out the arena for the sizes in its header, which the caller has filled in. Returns how many bytes it needs. */
+EXPORT int64_t eegen_train_arena(void *arena)
 {
     eegen *s = arena;
     const int64_t documents = s->documents, positions = s->positions, nodes = s->nodes, batch = s->batch, chunk = s->chunk;
-    const int64_t most = batch * s->longest, rows = (most > BLOCK ? most : BLOCK) + 16;
-    const int64_t keys = keys_for(s->longest), threads = s->threads;
-    const int64_t least = (BLOCK + 16) * keys_for(BLOCK), entries = rows * keys > least ? rows * keys : least;
-    const int64_t by_rows = (rows - 16) / BLOCK, by_entries = (entries / keys_for(BLOCK) - 16) / BLOCK;
-    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + PACKED);
-    (void)threads;
-    s->rows_most = rows;
+    const int64_t rows = batch * s->longest + 16, targets = rows, keys = keys_for(s->longest), entries = rows * keys;
+    const int64_t threads = s->threads;
+    int64_t at = HEADER_BYTES + 16 * (int64_t)WEIGHTS + 4 * (int64_t)PACKED;
+    (void)threads; (void)targets; (void)entries;
+    s->row_capacity = rows;
     s->keys = keys;
-    s->samples = by_rows < by_entries ? by_rows : by_entries;
-    if (s->samples > batch) s->samples = batch;
     s->at_starts = at = whole_lines(at);
     at += 8 * (documents + 1);
     s->at_place = at = whole_lines(at);
     at += 8 * (positions);
     s->at_chosen = at = whole_lines(at);
     at += 4 * (batch);
-    s->at_ahead = at = whole_lines(at);
+    s->at_next_chosen = at = whole_lines(at);
     at += 4 * (batch);
     s->at_at = at = whole_lines(at);
     at += 4 * (batch);
@@ -5605,10 +3388,8 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (rows);
     s->at_count = at = whole_lines(at);
     at += 4 * (rows);
-    s->at_said = at = whole_lines(at);
-    at += 8 * (rows);
-    s->at_sample_of = at = whole_lines(at);
-    at += 4 * (rows);
+    s->at_target_at = at = whole_lines(at);
+    at += 8 * (targets);
     s->at_ancestors_prefix = at = whole_lines(at);
     at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
@@ -5623,12 +3404,6 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (chunk);
     s->at_losses = at = whole_lines(at);
     at += 4 * (chunk);
-    s->at_stream = at = whole_lines(at);
-    at += 8 * (batch);
-    s->at_text = at = whole_lines(at);
-    at += 4 * (batch * (BLOCK + 1));
-    s->at_length = at = whole_lines(at);
-    at += 4 * (batch);
     s->at_slot[0] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
     s->at_slot[1] = at = (at + 4095) & ~(int64_t)4095;
@@ -5699,31 +3474,30 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     eegen *s = arena;
     const int64_t threads = s->threads;
     const float *lr = floats_of(s, s->at_lr);
-    /* The moments of a weight that gets no gradient shrink for ever, and arithmetic on subnormal numbers is very slow. */
-    const uint64_t numbers = flush_subnormals();
+    const uint64_t before = flush_subnormals();
     int64_t i = 0;
     for (; i < count; i++) {
         const uint64_t t0 = ticks();
         if (thread == 0) next_batch(s);
         if (threads > 1) wait_for_all(s);
         const uint64_t t1 = ticks();
-        if (thread == 0) look_ahead(s, 0);
-        forward(s, thread, own(s, s->at_first_pair, thread), own(s, s->at_first_row, thread), levels_of(s, thread));
-        const float loss = (float)batch_loss(s, thread, threads);
+        if (thread == 0) prefetch_batch(s, 0);
+        train_forward(s, thread, own(s, s->at_first_pair, thread), own(s, s->at_first_row, thread), levels_of(s, thread));
+        const float loss = (float)train_loss(s, thread, threads);
         if (thread == 0) floats_of(s, s->at_losses)[i] = loss;
         if (!(loss < 1e30f)) break;
         const rates h = rates_of(s, lr[i]);
         const uint64_t t2 = ticks();
-        if (thread == 0) look_ahead(s, 1);
-        backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
+        if (thread == 0) prefetch_batch(s, 1);
+        train_backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
         if (threads > 1) {
             wait_for_all(s);
             add_sums(s, thread, threads);
             wait_for_all(s);
         }
-        if (thread == 0) look_ahead(s, 2);
+        if (thread == 0) prefetch_batch(s, 2);
         const uint64_t t3 = ticks();
-        update(s, thread, threads, &h);
+        update(s, thread, threads, &h, s->clip > 0.0);
         if (threads > 1) wait_for_all(s);
         if (thread == 0) {
             s->step++;
@@ -5733,7 +3507,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
             s->ticks[3] += ticks() - t3;
         }
     }
-    restore_subnormals(numbers);
+    restore_subnormals(before);
     return i;
 }
 
@@ -5742,15 +3516,164 @@ EXPORT double eegen_loss(void *arena, int64_t n)
 {
     eegen *s = arena;
     find_rows(s, n, 1);
-    forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
-    return batch_loss(s, 0, 1) * (double)s->count;
+    train_forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
+    return train_loss(s, 0, 1) * (double)s->count;
 }
 
 /* The same, and the gradient of their mean loss. */
 EXPORT double eegen_gradient(void *arena, int64_t n)
 {
     const double loss = eegen_loss(arena, n);
-    backward(arena, 0, 1, 0);
+    train_backward(arena, 0, 1, 0);
+    return loss;
+}
+
+/* One step of the optimizer with the gradients in memory, at the first of the learning rates in `lr`. */
+EXPORT void eegen_update(void *arena)
+{
+    eegen *s = arena;
+    const rates h = rates_of(s, floats_of(s, s->at_lr)[0]);
+    const uint64_t before = flush_subnormals();
+    update(s, 0, 1, &h, 1);
+    restore_subnormals(before);
+    s->step++;
+}
+
+/* ==== 28 infer ===================================================================================================== */
+
+/* The lists of the rows that row r with pair row p attends to: its parent's, and itself, repeated up to a multiple of four. */
+static inline void infer_inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
+{
+    static const four parents[4] = { { 0 }, { -1 }, { -1, -1 }, { -1, -1, -1 } };
+    const int64_t whole = depth & ~(int64_t)3;
+    {
+        int32_t *own = index_of(s, s->at_ancestors_pair) + r * s->keys;
+        const int32_t *from = index_of(s, s->at_ancestors_pair) + (depth ? parent : r) * s->keys;
+#pragma GCC unroll 1
+        for (int64_t i = 0; i < whole; i += 4) *(four *)(own + i) = *(const four *)(from + i);
+        *(four *)(own + whole) = (*(const four *)(from + whole) & parents[depth & 3]) | (p & ~parents[depth & 3]);
+    }
+    (void)p;
+}
+
+/* Logits of rows, from their tokens up. What earlier calls left of their ancestors is the cache. */
+static void infer_forward(eegen *s, span my_pairs, span my_rows, span levels)
+{
+    const int64_t thread = 0;
+    (void)thread; (void)my_pairs; (void)my_rows; (void)levels;
+    float *const e = floats_of(s, s->at_slot[0]);
+    float *const rms = floats_of(s, s->at_slot[1]);
+    float *const qkv = floats_of(s, s->at_slot[2]);
+    float *const probs_a = floats_of(s, s->at_slot[4]);
+    float *const a = floats_of(s, s->at_slot[3]);
+    float *const r = floats_of(s, s->at_slot[5]);
+    float *const rms2 = floats_of(s, s->at_slot[3]);
+    float *const h = floats_of(s, s->at_slot[6]);
+    float *const x = floats_of(s, s->at_slot[3]);
+    float *const logits = floats_of(s, s->at_slot[7]);
+    float *const weights = weights_of(s);
+    float *const scratch = floats_of(s, s->at_scratch) + thread * SCRATCH;
+    rows_lookup_to_rms_2(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
+            weights + W_pos_emb, index_of(s, s->at_pair_position), e, rms);
+    product_64x192(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
+    attention_4x16(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
+            my_rows.hi);
+    product_64x64_transposed_add(a, weights + W_layers_0_wo, r, my_rows.lo, my_rows.hi, scratch, e,
+            index_of(s, s->at_pair_of));
+    rows_rms(my_rows.lo, my_rows.hi, r, rms2);
+    product_64x256_relu(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
+    product_256x64_transposed_add(h, weights + W_layers_0_w2, x, my_rows.lo, my_rows.hi, scratch, r);
+    product_64x32_transposed(x, weights + W_lm_head, logits, my_rows.lo, my_rows.hi, scratch);
+}
+
+/* Depth, ancestors and levels of rows whose parents are known and come before them. Returns the levels. */
+static span list_rows(eegen *s, int64_t lo, int64_t hi)
+{
+    const int32_t *parent = index_of(s, s->at_parent);
+    int32_t *depth = index_of(s, s->at_depth);
+    int64_t *level = longs_of(s, s->at_level);
+    for (int64_t r = lo; r < hi; r++) {
+        depth[r] = parent[r] < 0 ? 0 : depth[parent[r]] + 1;
+        if (r == lo || depth[r] != depth[r - 1]) level[depth[r]] = r;
+        infer_inherit(s, (int32_t)r, index_of(s, s->at_pair_of)[r], parent[r], depth[r]);
+    }
+    level[depth[hi - 1] + 1] = hi;
+    return (span){ depth[lo], depth[hi - 1] + 1 };
+}
+
+/* Lays out the arena for the sizes in its header, which the caller has filled in: `row_capacity` rows, `positions` positions,
+   `batch` samples, chains of at most `longest` rows. Returns how many bytes it needs. */
+EXPORT int64_t eegen_infer_arena(void *arena)
+{
+    eegen *s = arena;
+    const int64_t rows = s->row_capacity + 16, targets = s->positions, batch = s->batch, threads = 1;
+    const int64_t keys = keys_for(s->longest), entries = rows * keys;
+    int64_t at = HEADER_BYTES + 4 * (int64_t)WEIGHTS + 4 * (int64_t)PACKED;
+    (void)threads; (void)entries;
+    s->keys = keys;
+    s->at_level = at = whole_lines(at);
+    at += 8 * ((BLOCK + 1) * threads);
+    s->at_last = at = whole_lines(at);
+    at += 4 * (batch);
+    s->at_pair_token = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_pair_position = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_pair_of = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_depth = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_parent = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_count = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_target_at = at = whole_lines(at);
+    at += 8 * (targets);
+    s->at_sample_of = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_ancestors_prefix = at = whole_lines(at);
+    at += 4 * (entries);
+    s->at_ancestors_pair = at = whole_lines(at);
+    at += 4 * (entries);
+    s->at_scratch = at = whole_lines(at);
+    at += 4 * (SCRATCH * threads);
+    s->at_stream = at = whole_lines(at);
+    at += 8 * (batch);
+    s->at_text = at = whole_lines(at);
+    at += 4 * (batch * (BLOCK + 1));
+    s->at_length = at = whole_lines(at);
+    at += 4 * (batch);
+    s->at_slot[0] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[1] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[2] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 192;
+    s->at_slot[3] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[4] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * entries * 4;
+    s->at_slot[5] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[6] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 272;
+    s->at_slot[7] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 32;
+    return s->bytes = whole_lines(at) + 4096;
+}
+
+/* The loss of rows, level after level, whose tokens, parents, pair rows, counts and targets the caller has written: summed
+   over the positions. */
+EXPORT double eegen_evaluate(void *arena, int64_t rows, int64_t pairs, int64_t positions)
+{
+    eegen *s = arena;
+    s->count = positions;
+    infer_forward(s, (span){ 0, pairs }, (span){ 0, rows }, list_rows(s, 0, rows));
+    const span my_rows = { 0, rows }, my_positions = { 0, positions };
+    double loss;
+    const int64_t thread = 0;
+    loss = cross_entropy_27(s, floats_of(s, s->at_slot[7]), my_rows, my_positions);
+(void)thread;
     return loss;
 }
 
@@ -5769,19 +3692,15 @@ static int32_t draw(const eegen *s, const float *logits, uint64_t *stream)
     return VOCAB - 1;
 }
 
-/* Completes the texts of the first n samples, one level of all of them at a time: what earlier levels left in the row
-   buffers is the cache of keys and values. A sample can be longer than any document, and its lists of ancestors too. */
+/* Completes the texts of the first n samples, one level of all of them at a time. */
 EXPORT void eegen_sample(void *arena, int64_t n)
 {
     eegen *s = arena;
     int32_t *last = index_of(s, s->at_last), *sample = index_of(s, s->at_sample_of), *length = index_of(s, s->at_length);
     int32_t *text = index_of(s, s->at_text);
     uint64_t *stream = (uint64_t *)longs_of(s, s->at_stream);
-    int64_t *level = longs_of(s, s->at_level);
-    const float *logits = floats_of(s, s->at_slot[10]);
-    const int64_t keys = s->keys;
+    const float *logits = floats_of(s, s->at_slot[7]);
     int32_t rows = 0;
-    s->keys = keys_for(BLOCK);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
         const int32_t lo = rows;
@@ -5789,29 +3708,27 @@ EXPORT void eegen_sample(void *arena, int64_t n)
             if (length[b] >= 0) continue;
             const int32_t r = rows++;
             index_of(s, s->at_pair_token)[r] = t ? text[b * (BLOCK + 1) + t - 1] : BOUNDARY;
-            index_of(s, s->at_pair_position)[r] = index_of(s, s->at_depth)[r] = (int32_t)t;
+            index_of(s, s->at_pair_position)[r] = (int32_t)t;
             index_of(s, s->at_pair_of)[r] = r;
             index_of(s, s->at_parent)[r] = t ? last[b] : -1;
-            inherit(s, r, r, last[b], t);
             last[b] = r;
             sample[r] = b;
         }
         if (rows == lo) break;
-        level[t] = lo;
-        level[t + 1] = rows;
-        forward(s, 0, (span){ lo, rows }, (span){ lo, rows }, (span){ t, t + 1 });
+        infer_forward(s, (span){ lo, rows }, (span){ lo, rows }, list_rows(s, lo, rows));
         for (int32_t r = lo; r < rows; r++) {
-            int32_t *said = text + sample[r] * (BLOCK + 1) + t;
-            if (*said < 0) *said = draw(s, logits + (int64_t)r * 32, stream + sample[r]);
-            if (*said == BOUNDARY) length[sample[r]] = (int32_t)t;
+            int32_t *token = text + sample[r] * (BLOCK + 1) + t;
+            if (*token < 0) *token = draw(s, logits + (int64_t)r * 32, stream + sample[r]);
+            if (*token == BOUNDARY) length[sample[r]] = (int32_t)t;
         }
     }
     for (int64_t b = 0; b < n; b++)
         if (length[b] < 0) length[b] = BLOCK;
-    s->keys = keys;
 }
 
-EXPORT uint64_t eegen_ticks(void) { return ticks(); }
+/* ==== 29 machine =================================================================================================== */
+
+EXPORT int64_t eegen_ticks(void) { return (int64_t)ticks(); }
 
 /* The vector length this file is written for, and the machine's: they must be equal. */
 EXPORT int64_t eegen_vector_bits(void) { return 512; }

@@ -43,9 +43,10 @@
  *   23 product_192x64                [rows][192] x [192][64]
  *   24 outer_64x192_update           [64][rows] x [rows][192]
  *   25 rows_rms_grad_to_lookup_grad  [rows][64]
- *   26 batch                         the rows of a batch of documents
- *   27 step                          forward, backward, update
- *   28 interface                     what a host calls
+ *   26 rows_lookup_to_rms_2          [rows][64]
+ *   27 train                         batches, forward, loss, backward, update
+ *   28 infer                         logits of prefixes, their loss, sampling
+ *   29 machine                       clock, vector length, peak of the arithmetic units
  */
 
 /* ==== 1 vectors ==================================================================================================== */
@@ -83,8 +84,8 @@ static inline vf    v_keep(vf dy, vf y)
 static inline vf    v_pow2(vf t) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
 static inline vf    v_ratio(vf a, vf b, vf eps) { return vdivq_f32(a, vaddq_f32(vsqrtq_f32(b), eps)); }
 
-#define v_fma_lane(acc, w, x, L) vfmaq_laneq_f32(acc, w, x, L)
-#define v_mul_lane(w, x, L)      vmulq_laneq_f32(w, x, L)
+static inline vf    v_fma_lane(vf c, vf a, vf x, int i) { return vfmaq_f32(c, a, vdupq_n_f32(x[i])); }
+static inline vf    v_mul_lane(vf a, vf x, int i)       { return vmulq_f32(a, vdupq_n_f32(x[i])); }
 
 /* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step
    the pointer by any stride. */
@@ -93,6 +94,13 @@ static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
 static inline void v2_store(float *q, v2f a) { vst1q_f32_x2(q, a); }
 static inline v2f v2_set1(float x) { return (v2f){{ v_set1(x), v_set1(x) }}; }
 static inline v2f v2_zero(void) { return v2_set1(0.0f); }
+static inline v2f v2_add(v2f a, v2f b)
+{
+    return (v2f){{
+        v_add(a.val[0], b.val[0]),
+        v_add(a.val[1], b.val[1]),
+    }};
+}
 static inline v2f v2_sub(v2f a, v2f b)
 {
     return (v2f){{
@@ -135,11 +143,35 @@ static inline v2f v2_ratio(v2f a, v2f b, v2f eps)
         v_ratio(a.val[1], b.val[1], eps.val[1]),
     }};
 }
+static inline v2f v2_mul_lane(v2f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v2f){{
+        vmulq_f32(a.val[0], s),
+        vmulq_f32(a.val[1], s),
+    }};
+}
+static inline v2f v2_fma_lane(v2f c, v2f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v2f){{
+        vfmaq_f32(c.val[0], a.val[0], s),
+        vfmaq_f32(c.val[1], a.val[1], s),
+    }};
+}
 typedef float32x4x3_t v3f;
 static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
 static inline void v3_store(float *q, v3f a) { vst1q_f32_x3(q, a); }
 static inline v3f v3_set1(float x) { return (v3f){{ v_set1(x), v_set1(x), v_set1(x) }}; }
 static inline v3f v3_zero(void) { return v3_set1(0.0f); }
+static inline v3f v3_add(v3f a, v3f b)
+{
+    return (v3f){{
+        v_add(a.val[0], b.val[0]),
+        v_add(a.val[1], b.val[1]),
+        v_add(a.val[2], b.val[2]),
+    }};
+}
 static inline v3f v3_sub(v3f a, v3f b)
 {
     return (v3f){{
@@ -188,11 +220,38 @@ static inline v3f v3_ratio(v3f a, v3f b, v3f eps)
         v_ratio(a.val[2], b.val[2], eps.val[2]),
     }};
 }
+static inline v3f v3_mul_lane(v3f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v3f){{
+        vmulq_f32(a.val[0], s),
+        vmulq_f32(a.val[1], s),
+        vmulq_f32(a.val[2], s),
+    }};
+}
+static inline v3f v3_fma_lane(v3f c, v3f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v3f){{
+        vfmaq_f32(c.val[0], a.val[0], s),
+        vfmaq_f32(c.val[1], a.val[1], s),
+        vfmaq_f32(c.val[2], a.val[2], s),
+    }};
+}
 typedef float32x4x4_t v4f;
 static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
 static inline void v4_store(float *q, v4f a) { vst1q_f32_x4(q, a); }
 static inline v4f v4_set1(float x) { return (v4f){{ v_set1(x), v_set1(x), v_set1(x), v_set1(x) }}; }
 static inline v4f v4_zero(void) { return v4_set1(0.0f); }
+static inline v4f v4_add(v4f a, v4f b)
+{
+    return (v4f){{
+        v_add(a.val[0], b.val[0]),
+        v_add(a.val[1], b.val[1]),
+        v_add(a.val[2], b.val[2]),
+        v_add(a.val[3], b.val[3]),
+    }};
+}
 static inline v4f v4_sub(v4f a, v4f b)
 {
     return (v4f){{
@@ -245,6 +304,26 @@ static inline v4f v4_ratio(v4f a, v4f b, v4f eps)
         v_ratio(a.val[1], b.val[1], eps.val[1]),
         v_ratio(a.val[2], b.val[2], eps.val[2]),
         v_ratio(a.val[3], b.val[3], eps.val[3]),
+    }};
+}
+static inline v4f v4_mul_lane(v4f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v4f){{
+        vmulq_f32(a.val[0], s),
+        vmulq_f32(a.val[1], s),
+        vmulq_f32(a.val[2], s),
+        vmulq_f32(a.val[3], s),
+    }};
+}
+static inline v4f v4_fma_lane(v4f c, v4f a, vf x, int i)
+{
+    const vf s = vdupq_n_f32(x[i]);
+    return (v4f){{
+        vfmaq_f32(c.val[0], a.val[0], s),
+        vfmaq_f32(c.val[1], a.val[1], s),
+        vfmaq_f32(c.val[2], a.val[2], s),
+        vfmaq_f32(c.val[3], a.val[3], s),
     }};
 }
 
@@ -422,8 +501,16 @@ static inline vf v_quad_max(vf x) { return vdupq_n_f32(vmaxvq_f32(x)); }
 static inline vf v_quad_sum(vf x) { x = vpaddq_f32(x, x); return vpaddq_f32(x, x); }
 static inline vf v_inverse(vf x) { return v_div(v_set1(1.0f), x); }
 
-/* Which of a quad's keys count, by the number of keys modulo 4. */
-static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0};
+/* Limits of a quad's scores by the number of keys modulo 4: the smaller of score and limit is -infinity where the quad has no
+   key, whose exponential is 0. */
+#define ANY __builtin_inff()
+#define NONE -__builtin_inff()
+static const float key_limits[16] = {
+    ANY, ANY, ANY, ANY, /* a whole quad */
+    ANY, NONE, NONE, NONE,
+    ANY, ANY, NONE, NONE,
+    ANY, ANY, ANY, NONE,
+};
 
 #pragma GCC diagnostic pop
 
@@ -432,8 +519,10 @@ static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1
 enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 55744, /* floats of one copy of all parameters, padding included */
-    PACKED = 50944, /* floats of the matrices' other copy */
-    SLOTS = 16, KERNELS = 23, SCRATCH = 8192, SUMS = 2752, WORK = 0, THREADS = 64,
+    PACKED = 50944, /* floats of the packed copies of matrices */
+    SLOTS = 16, /* of row buffers */
+    SCRATCH = 8192, SUMS = 2752, WORK = 0, /* floats of memory that each thread has */
+    KERNELS = 24, THREADS = 64,
     HEADER_BYTES = 1920,
 };
 #define RMS_EPS 1e-5f
@@ -449,7 +538,7 @@ enum {
     W_lm_head = 53952,            /* [28][64], [out][in]: 27 x 64 */
 };
 
-/* And where its other copy is among the packed. */
+/* And where its packed copy is among the packed copies. */
 enum {
     P_layers_0_wqkv = 0,          /* [192][64] */
     P_layers_0_wo = 12288,        /* [64][64] */
@@ -470,7 +559,7 @@ typedef struct eegen {
     int64_t sharing;                  /* 1: equal prefixes share a row */
     int64_t random;                   /* 1: documents by chance, 0: in file order */
     uint64_t rng;                     /* state of the random stream */
-    uint64_t ahead[2];                /* its state before the documents looked ahead for */
+    uint64_t prefetched[2];           /* its state before and after the documents of the next step, which are prefetched */
     int64_t cursor;                   /* next document in file order */
     int64_t step;                     /* optimizer steps done */
     double beta1;
@@ -482,7 +571,7 @@ typedef struct eegen {
     double temperature;               /* of sampling */
     int64_t yield;                    /* address of a function that gives up the processor, or 0 */
     int64_t bytes;                    /* size of the arena */
-    int64_t rows_most;                /* rows that the buffers hold */
+    int64_t row_capacity;             /* rows that the buffers hold */
     int64_t keys;                     /* entries a row in the lists of ancestors */
     int64_t samples;                  /* samples at a time, at most */
     int64_t rows;                     /* prefix rows of this batch */
@@ -496,11 +585,11 @@ typedef struct eegen {
     double loss[64];                  /* each thread's part of the loss of this batch */
     double squares[64];               /* each thread's part of the squares of the gradient, where it is clipped */
     int64_t arrived;                  /* threads waiting at the barrier */
-    int64_t turn;                     /* barriers passed */
+    int64_t phase;                    /* barriers passed */
     int64_t at_starts;                /* first position of each document */
     int64_t at_place;                 /* node << 32 | target << 16 | token: the prefix that ends there, what follows, what is read */
     int64_t at_chosen;                /* documents of this batch */
-    int64_t at_ahead;                 /* documents of the next batch, if the stream is where `ahead` says */
+    int64_t at_next_chosen;           /* documents of the next batch, if the stream is where `prefetched` says */
     int64_t at_at;                    /* position of each document at the level that is being found */
     int64_t at_end;                   /* end of each document */
     int64_t at_seen;                  /* stamp << 32 | row of each prefix */
@@ -518,20 +607,20 @@ typedef struct eegen {
     int64_t at_depth;                 /* position of a prefix row */
     int64_t at_parent;                /* row of the prefix without its last token, -1 at the root */
     int64_t at_count;                 /* positions of the batch at this row */
-    int64_t at_said;                  /* among the logits, what a position of the batch should say */
+    int64_t at_target_at;             /* where the logit of each position's target is among the logits */
     int64_t at_sample_of;             /* sample of a row */
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
-    int64_t at_scratch;               /* operands turned round, a part for each thread */
-    int64_t at_sums;                  /* each thread's part of gradients that are added up row by row */
-    int64_t at_work;                  /* a hidden matrix on its way to orthogonal, one for each thread */
+    int64_t at_scratch;               /* transposed operands, a part for each thread */
+    int64_t at_sums;                  /* each thread's part of gradients that are summed row by row */
+    int64_t at_work;                  /* a matrix parameter while the optimizer works on it, one for each thread */
     int64_t at_lr;                    /* learning rate of each step of a call */
     int64_t at_losses;                /* loss of each step of a call */
     int64_t at_stream;                /* random stream of each sample */
-    int64_t at_text;                  /* sampled tokens, -1: to be drawn */
+    int64_t at_text;                  /* tokens of each sample, -1: to be drawn */
     int64_t at_length;                /* tokens of each sample */
     int64_t at_slot[16];              /* row buffers */
-    uint64_t kernel_ticks[23];        /* clock ticks of each kernel, where profiled */
+    uint64_t kernel_ticks[24];        /* clock ticks of each kernel, where profiled */
 } eegen;
 
 typedef struct span { int64_t lo, hi; } span;
@@ -545,9 +634,17 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
 #define KERNEL static __attribute__((noinline))
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are passed matters to nobody outside this file */
+#define EXPORT __attribute__((visibility("default")))
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
 /* The logarithm, for the loss and the first weights, of four numbers at once: x = m 2^e with m in [1/sqrt 2, sqrt 2), then
@@ -601,7 +698,9 @@ static span own(const eegen *s, int64_t at_first, int64_t thread)
     return (span){ first[0], first[1] };
 }
 static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_of(s, s->at_levels)[thread] }; }
-#define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
+/* The thread's part of [lo, hi), in whole units. */
+#define PART_LO(lo, hi, unit) (lo + ((hi) - (lo)) / (unit) * thread / threads * (unit))
+#define PART_HI(lo, hi, unit) (lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit))
 #define SHARE_LO_OF(who, n) ((int64_t)(n) * (who) / threads)
 #define SHARE_HI_OF(who, n) ((int64_t)(n) * ((who) + 1) / threads)
 #define SHARE_LO(n) SHARE_LO_OF(thread, n)
@@ -611,17 +710,20 @@ static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_
    processors than threads, nobody else could arrive. */
 static void wait_for_all(eegen *s)
 {
-    const int64_t turn = __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE);
+    const int64_t phase = __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&s->arrived, 1, __ATOMIC_ACQ_REL) == s->threads) {
         __atomic_store_n(&s->arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&s->turn, turn + 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&s->phase, phase + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
+    for (int64_t spins = 0; __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE) == phase; spins++) {
         spin_pause();
         if (spins > MOST_SPINS && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
+
+static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
+static int64_t keys_for(int64_t longest) { return ((longest + 3) & ~(int64_t)3) + 4; }
 
 static double power(double x, int64_t n)
 {
@@ -641,7 +743,7 @@ static rates rates_of(const eegen *s, float lr)
                     (float)(s->eps * fix) };
 }
 
-/* Adam on one vector, or two to four neighbours: weights and state are updated in place; gives the new weights. */
+/* Adam on one vector, or two to four neighbours: weights and state are updated in place; returns the new weights. */
 static inline __attribute__((unused)) vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 {
     const vf a = v_fma(v_set1(h->c1), v_sub(g, v_load(m)), v_load(m));
@@ -695,38 +797,76 @@ static inline __attribute__((always_inline)) zf z_update(svbool_t pg, const rate
     return x;
 }
 
+/* Rows [lo, hi) of a matrix into its transposed copy, four at a time, a cache line of each: few rows of the copy are open at once. */
+static void transpose(const float *from, float *to, int64_t cols, int64_t from_ld, int64_t to_ld, int64_t lo, int64_t hi)
+{
+    for (int64_t left = 0; left < cols; left += 16)
+        for (int64_t r = lo; r < hi; r += 4)
+            for (int64_t c = left; c < left + 16 && c < cols; c += 4) {
+                const float *x = from + r * from_ld + c;
+                v_store_transposed(to + c * to_ld + r, to_ld, v_load(x), v_load(x + from_ld), v_load(x + 2 * from_ld),
+                                   v_load(x + 3 * from_ld));
+            }
+}
+
+/* The packed copy of every matrix that has one, as a host may have changed the weights. */
+static void write_packed(eegen *s, int64_t thread, int64_t threads)
+{
+    const float *weights = weights_of(s);
+    float *packed = packed_of(s);
+    transpose(weights + W_layers_0_wqkv, packed + P_layers_0_wqkv, 192, 192, 64,
+              PART_LO(0, 64, 4), PART_HI(0, 64, 4));
+    transpose(weights + W_layers_0_wo, packed + P_layers_0_wo, 64, 64, 64,
+              PART_LO(0, 64, 4), PART_HI(0, 64, 4));
+    transpose(weights + W_layers_0_w1, packed + P_layers_0_w1, 256, 272, 64,
+              PART_LO(0, 64, 4), PART_HI(0, 64, 4));
+    transpose(weights + W_layers_0_w2, packed + P_layers_0_w2, 256, 272, 64,
+              PART_LO(0, 64, 4), PART_HI(0, 64, 4));
+    transpose(weights + W_lm_head, packed + P_lm_head, 64, 64, 28,
+              PART_LO(0, 28, 4), PART_HI(0, 28, 4));
+}
+
 /* ==== 3 rows_lookup_to_rms ========================================================================================= */
 
-/* Each row by itself, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. */
-KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const int32_t *i0, const float *p1, const int32_t *i1, float *p3, float *p5, float *p7)
+/* Each row by itself, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. 1,288 bytes a row. Used by:
+   lookup, add, e, rms. */
+KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token, const float *pos_emb_in, const int32_t *pair_position, float *add_out, float *e_out, float *rms_out)
 {
     int64_t r = lo;
     for (; r < hi; r++) {
         vf t0[16];
-        { const float *x = p0 + (int64_t)i0[r] * 64; for (int j = 0; j < 16; j++) t0[j] = v_load(x + j * 4); }
+        const float *p0 = tok_emb_in + (int64_t)pair_token[r] * 64;
+        for (int j = 0; j < 16; j++) t0[j] = v_load(p0 + j * 4);
         vf t1[16];
-        { const float *x = p1 + (int64_t)i1[r] * 64; for (int j = 0; j < 16; j++) t1[j] = v_load(x + j * 4); }
+        const float *p1 = pos_emb_in + (int64_t)pair_position[r] * 64;
+        for (int j = 0; j < 16; j++) t1[j] = v_load(p1 + j * 4);
         vf t2[16];
         for (int j = 0; j < 16; j++) t2[j] = v_add(t0[j], t1[j]);
-        { float *x = p3 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t2[j]); }
-        vf t4[16], q4;
-        { q4 = v_mul(t2[0], t2[0]); }
-        for (int j = 1; j < 16; j++) { q4 = v_fma(t2[j], t2[j], q4); }
-        const float4 s4 = v_rsqrt4((float4){ v_sum(q4) } * 0.015625f + RMS_EPS);
-        for (int j = 0; j < 16; j++) t4[j] = v_mul(t2[j], v_set1(s4[0]));
-        { float *x = p5 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t4[j]); }
-        vf t6[16], q6;
-        { q6 = v_mul(t4[0], t4[0]); }
-        for (int j = 1; j < 16; j++) { q6 = v_fma(t4[j], t4[j], q6); }
-        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
-        for (int j = 0; j < 16; j++) t6[j] = v_mul(t4[j], v_set1(s6[0]));
-        { float *x = p7 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t6[j]); }
+        float *p3 = add_out + r * 64;
+        for (int j = 0; j < 16; j++) v_store(p3 + j * 4, t2[j]);
+        vf t4[16];
+        vf q4_0;
+        q4_0 = v_mul(t2[0], t2[0]);
+        for (int j = 1; j < 16; j++) q4_0 = v_fma(t2[j], t2[j], q4_0);
+        const float4 s4_0 = v_rsqrt4((float4){ v_sum(q4_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 16; j++) t4[j] = v_mul(t2[j], v_set1(s4_0[0]));
+        float *p5 = e_out + r * 64;
+        for (int j = 0; j < 16; j++) v_store(p5 + j * 4, t4[j]);
+        vf t6[16];
+        vf q6_0;
+        q6_0 = v_mul(t4[0], t4[0]);
+        for (int j = 1; j < 16; j++) q6_0 = v_fma(t4[j], t4[j], q6_0);
+        const float4 s6_0 = v_rsqrt4((float4){ v_sum(q6_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 16; j++) t6[j] = v_mul(t4[j], v_set1(s6_0[0]));
+        float *p7 = rms_out + r * 64;
+        for (int j = 0; j < 16; j++) v_store(p7 + j * 4, t6[j]);
     }
 }
 
 /* ==== 4 product_64x192 ============================================================================================= */
 
-/* C = A B on every row: [rows][64] x [64][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
+   a row and 49,152 more. Used by: qkv. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
 STREAMING KERNEL void product_64x192(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
@@ -1017,208 +1157,246 @@ STREAMING KERNEL void product_64x192(const float *restrict a, const float *restr
 
 /* ==== 5 attention_4x16 ============================================================================================= */
 
-/* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. */
-/* qkv [kv rows][q, k, v of 64], anc [rows][anc_ld] -> out [rows][64], probs [rows][quads][4 heads][4 keys]. */
-static inline void attention_4x16_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
+/* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. 1,032 bytes a row and 16 a
+   key. Used by: a. */
+/* qkv [rows of keys][q, k, v of 64] -> out [rows][64], probabilities [rows][quads][4 heads][4 keys].
+   Rows of equally many quads are done a few at a time, one step for all of them before the next: the steps of one row
+   wait for each other. Of the last quad's keys those that are missing repeat the last one. */
+/* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
+static inline void attention_4x16_scores(const float *restrict x, const float *restrict keys,
+    const int32_t *restrict key_rows, int64_t count, float *restrict scores)
 {
-    for (int64_t j = 0; j < nk; j += 4, s += 16) {
-        const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
-        vf s0_0 = v_mul(v_load(x), v_load(y0)), s0_1 = v_mul(v_load(x), v_load(y1)), s0_2 = v_mul(v_load(x), v_load(y2)), s0_3 = v_mul(v_load(x), v_load(y3));
-        s0_0 = v_fma(v_load(x + 4), v_load(y0 + 4), s0_0); s0_1 = v_fma(v_load(x + 4), v_load(y1 + 4), s0_1); s0_2 = v_fma(v_load(x + 4), v_load(y2 + 4), s0_2); s0_3 = v_fma(v_load(x + 4), v_load(y3 + 4), s0_3);
-        s0_0 = v_fma(v_load(x + 8), v_load(y0 + 8), s0_0); s0_1 = v_fma(v_load(x + 8), v_load(y1 + 8), s0_1); s0_2 = v_fma(v_load(x + 8), v_load(y2 + 8), s0_2); s0_3 = v_fma(v_load(x + 8), v_load(y3 + 8), s0_3);
-        s0_0 = v_fma(v_load(x + 12), v_load(y0 + 12), s0_0); s0_1 = v_fma(v_load(x + 12), v_load(y1 + 12), s0_1); s0_2 = v_fma(v_load(x + 12), v_load(y2 + 12), s0_2); s0_3 = v_fma(v_load(x + 12), v_load(y3 + 12), s0_3);
+    for (int64_t j = 0; j < count; j += 4, scores += 16) {
+        const float *y0 = keys + (int64_t)key_rows[j] * 192;
+        const float *y1 = keys + (int64_t)key_rows[j + 1] * 192;
+        const float *y2 = keys + (int64_t)key_rows[j + 2] * 192;
+        const float *y3 = keys + (int64_t)key_rows[j + 3] * 192;
+        vf s0_0 = v_mul(v_load(x), v_load(y0));
+        vf s0_1 = v_mul(v_load(x), v_load(y1));
+        vf s0_2 = v_mul(v_load(x), v_load(y2));
+        vf s0_3 = v_mul(v_load(x), v_load(y3));
+        s0_0 = v_fma(v_load(x + 4), v_load(y0 + 4), s0_0);
+        s0_1 = v_fma(v_load(x + 4), v_load(y1 + 4), s0_1);
+        s0_2 = v_fma(v_load(x + 4), v_load(y2 + 4), s0_2);
+        s0_3 = v_fma(v_load(x + 4), v_load(y3 + 4), s0_3);
+        s0_0 = v_fma(v_load(x + 8), v_load(y0 + 8), s0_0);
+        s0_1 = v_fma(v_load(x + 8), v_load(y1 + 8), s0_1);
+        s0_2 = v_fma(v_load(x + 8), v_load(y2 + 8), s0_2);
+        s0_3 = v_fma(v_load(x + 8), v_load(y3 + 8), s0_3);
+        s0_0 = v_fma(v_load(x + 12), v_load(y0 + 12), s0_0);
+        s0_1 = v_fma(v_load(x + 12), v_load(y1 + 12), s0_1);
+        s0_2 = v_fma(v_load(x + 12), v_load(y2 + 12), s0_2);
+        s0_3 = v_fma(v_load(x + 12), v_load(y3 + 12), s0_3);
         const vf s0 = v_sum4(s0_0, s0_1, s0_2, s0_3);
-        vf s1_0 = v_mul(v_load(x + 16), v_load(y0 + 16)), s1_1 = v_mul(v_load(x + 16), v_load(y1 + 16)), s1_2 = v_mul(v_load(x + 16), v_load(y2 + 16)), s1_3 = v_mul(v_load(x + 16), v_load(y3 + 16));
-        s1_0 = v_fma(v_load(x + 20), v_load(y0 + 20), s1_0); s1_1 = v_fma(v_load(x + 20), v_load(y1 + 20), s1_1); s1_2 = v_fma(v_load(x + 20), v_load(y2 + 20), s1_2); s1_3 = v_fma(v_load(x + 20), v_load(y3 + 20), s1_3);
-        s1_0 = v_fma(v_load(x + 24), v_load(y0 + 24), s1_0); s1_1 = v_fma(v_load(x + 24), v_load(y1 + 24), s1_1); s1_2 = v_fma(v_load(x + 24), v_load(y2 + 24), s1_2); s1_3 = v_fma(v_load(x + 24), v_load(y3 + 24), s1_3);
-        s1_0 = v_fma(v_load(x + 28), v_load(y0 + 28), s1_0); s1_1 = v_fma(v_load(x + 28), v_load(y1 + 28), s1_1); s1_2 = v_fma(v_load(x + 28), v_load(y2 + 28), s1_2); s1_3 = v_fma(v_load(x + 28), v_load(y3 + 28), s1_3);
+        vf s1_0 = v_mul(v_load(x + 16), v_load(y0 + 16));
+        vf s1_1 = v_mul(v_load(x + 16), v_load(y1 + 16));
+        vf s1_2 = v_mul(v_load(x + 16), v_load(y2 + 16));
+        vf s1_3 = v_mul(v_load(x + 16), v_load(y3 + 16));
+        s1_0 = v_fma(v_load(x + 20), v_load(y0 + 20), s1_0);
+        s1_1 = v_fma(v_load(x + 20), v_load(y1 + 20), s1_1);
+        s1_2 = v_fma(v_load(x + 20), v_load(y2 + 20), s1_2);
+        s1_3 = v_fma(v_load(x + 20), v_load(y3 + 20), s1_3);
+        s1_0 = v_fma(v_load(x + 24), v_load(y0 + 24), s1_0);
+        s1_1 = v_fma(v_load(x + 24), v_load(y1 + 24), s1_1);
+        s1_2 = v_fma(v_load(x + 24), v_load(y2 + 24), s1_2);
+        s1_3 = v_fma(v_load(x + 24), v_load(y3 + 24), s1_3);
+        s1_0 = v_fma(v_load(x + 28), v_load(y0 + 28), s1_0);
+        s1_1 = v_fma(v_load(x + 28), v_load(y1 + 28), s1_1);
+        s1_2 = v_fma(v_load(x + 28), v_load(y2 + 28), s1_2);
+        s1_3 = v_fma(v_load(x + 28), v_load(y3 + 28), s1_3);
         const vf s1 = v_sum4(s1_0, s1_1, s1_2, s1_3);
-        v_store(s, s0);
-        v_store(s + 4, s1);
+        v_store(scores, s0);
+        v_store(scores + 4, s1);
     }
 }
 
-static inline void attention_4x16_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
+/* Sum of values by their probabilities. */
+static inline void attention_4x16_values(const float *restrict values, const int32_t *restrict key_rows,
+    int64_t count, const float *restrict probabilities, float *restrict out)
 {
-    const float *p = probs;
-    vf y0 = v_zero(), y1 = v_zero(), y2 = v_zero(), y3 = v_zero(), y4 = v_zero(), y5 = v_zero(), y6 = v_zero(), y7 = v_zero();
-    for (int64_t j = 0; j < nk; j += 4, p += 16) {
+    const float *p = probabilities;
+    vf sum0 = v_zero();
+    vf sum1 = v_zero();
+    vf sum2 = v_zero();
+    vf sum3 = v_zero();
+    vf sum4 = v_zero();
+    vf sum5 = v_zero();
+    vf sum6 = v_zero();
+    vf sum7 = v_zero();
+    for (int64_t j = 0; j < count; j += 4, p += 16) {
         const vf p0 = v_load(p);
         const vf p1 = v_load(p + 4);
-        {
-            const float *v = value + (int64_t)kv[j + 0] * 192;
-            y0 = v_fma_lane(y0, v_load(v), p0, 0);
-            y1 = v_fma_lane(y1, v_load(v + 4), p0, 0);
-            y2 = v_fma_lane(y2, v_load(v + 8), p0, 0);
-            y3 = v_fma_lane(y3, v_load(v + 12), p0, 0);
-            y4 = v_fma_lane(y4, v_load(v + 16), p1, 0);
-            y5 = v_fma_lane(y5, v_load(v + 20), p1, 0);
-            y6 = v_fma_lane(y6, v_load(v + 24), p1, 0);
-            y7 = v_fma_lane(y7, v_load(v + 28), p1, 0);
+        const float *v0 = values + (int64_t)key_rows[j] * 192;
+        sum0 = v_fma_lane(sum0, v_load(v0), p0, 0);
+        sum1 = v_fma_lane(sum1, v_load(v0 + 4), p0, 0);
+        sum2 = v_fma_lane(sum2, v_load(v0 + 8), p0, 0);
+        sum3 = v_fma_lane(sum3, v_load(v0 + 12), p0, 0);
+        sum4 = v_fma_lane(sum4, v_load(v0 + 16), p1, 0);
+        sum5 = v_fma_lane(sum5, v_load(v0 + 20), p1, 0);
+        sum6 = v_fma_lane(sum6, v_load(v0 + 24), p1, 0);
+        sum7 = v_fma_lane(sum7, v_load(v0 + 28), p1, 0);
+        if (count - j > 1) {
+            const float *v1 = values + (int64_t)key_rows[j + 1] * 192;
+            sum0 = v_fma_lane(sum0, v_load(v1), p0, 1);
+            sum1 = v_fma_lane(sum1, v_load(v1 + 4), p0, 1);
+            sum2 = v_fma_lane(sum2, v_load(v1 + 8), p0, 1);
+            sum3 = v_fma_lane(sum3, v_load(v1 + 12), p0, 1);
+            sum4 = v_fma_lane(sum4, v_load(v1 + 16), p1, 1);
+            sum5 = v_fma_lane(sum5, v_load(v1 + 20), p1, 1);
+            sum6 = v_fma_lane(sum6, v_load(v1 + 24), p1, 1);
+            sum7 = v_fma_lane(sum7, v_load(v1 + 28), p1, 1);
         }
-        if (nk - j > 1) {
-            const float *v = value + (int64_t)kv[j + 1] * 192;
-            y0 = v_fma_lane(y0, v_load(v), p0, 1);
-            y1 = v_fma_lane(y1, v_load(v + 4), p0, 1);
-            y2 = v_fma_lane(y2, v_load(v + 8), p0, 1);
-            y3 = v_fma_lane(y3, v_load(v + 12), p0, 1);
-            y4 = v_fma_lane(y4, v_load(v + 16), p1, 1);
-            y5 = v_fma_lane(y5, v_load(v + 20), p1, 1);
-            y6 = v_fma_lane(y6, v_load(v + 24), p1, 1);
-            y7 = v_fma_lane(y7, v_load(v + 28), p1, 1);
+        if (count - j > 2) {
+            const float *v2 = values + (int64_t)key_rows[j + 2] * 192;
+            sum0 = v_fma_lane(sum0, v_load(v2), p0, 2);
+            sum1 = v_fma_lane(sum1, v_load(v2 + 4), p0, 2);
+            sum2 = v_fma_lane(sum2, v_load(v2 + 8), p0, 2);
+            sum3 = v_fma_lane(sum3, v_load(v2 + 12), p0, 2);
+            sum4 = v_fma_lane(sum4, v_load(v2 + 16), p1, 2);
+            sum5 = v_fma_lane(sum5, v_load(v2 + 20), p1, 2);
+            sum6 = v_fma_lane(sum6, v_load(v2 + 24), p1, 2);
+            sum7 = v_fma_lane(sum7, v_load(v2 + 28), p1, 2);
         }
-        if (nk - j > 2) {
-            const float *v = value + (int64_t)kv[j + 2] * 192;
-            y0 = v_fma_lane(y0, v_load(v), p0, 2);
-            y1 = v_fma_lane(y1, v_load(v + 4), p0, 2);
-            y2 = v_fma_lane(y2, v_load(v + 8), p0, 2);
-            y3 = v_fma_lane(y3, v_load(v + 12), p0, 2);
-            y4 = v_fma_lane(y4, v_load(v + 16), p1, 2);
-            y5 = v_fma_lane(y5, v_load(v + 20), p1, 2);
-            y6 = v_fma_lane(y6, v_load(v + 24), p1, 2);
-            y7 = v_fma_lane(y7, v_load(v + 28), p1, 2);
-        }
-        if (nk - j > 3) {
-            const float *v = value + (int64_t)kv[j + 3] * 192;
-            y0 = v_fma_lane(y0, v_load(v), p0, 3);
-            y1 = v_fma_lane(y1, v_load(v + 4), p0, 3);
-            y2 = v_fma_lane(y2, v_load(v + 8), p0, 3);
-            y3 = v_fma_lane(y3, v_load(v + 12), p0, 3);
-            y4 = v_fma_lane(y4, v_load(v + 16), p1, 3);
-            y5 = v_fma_lane(y5, v_load(v + 20), p1, 3);
-            y6 = v_fma_lane(y6, v_load(v + 24), p1, 3);
-            y7 = v_fma_lane(y7, v_load(v + 28), p1, 3);
+        if (count - j > 3) {
+            const float *v3 = values + (int64_t)key_rows[j + 3] * 192;
+            sum0 = v_fma_lane(sum0, v_load(v3), p0, 3);
+            sum1 = v_fma_lane(sum1, v_load(v3 + 4), p0, 3);
+            sum2 = v_fma_lane(sum2, v_load(v3 + 8), p0, 3);
+            sum3 = v_fma_lane(sum3, v_load(v3 + 12), p0, 3);
+            sum4 = v_fma_lane(sum4, v_load(v3 + 16), p1, 3);
+            sum5 = v_fma_lane(sum5, v_load(v3 + 20), p1, 3);
+            sum6 = v_fma_lane(sum6, v_load(v3 + 24), p1, 3);
+            sum7 = v_fma_lane(sum7, v_load(v3 + 28), p1, 3);
         }
     }
-    v_store(y, y0);
-    v_store(y + 4, y1);
-    v_store(y + 8, y2);
-    v_store(y + 12, y3);
-    v_store(y + 16, y4);
-    v_store(y + 20, y5);
-    v_store(y + 24, y6);
-    v_store(y + 28, y7);
+    v_store(out, sum0);
+    v_store(out + 4, sum1);
+    v_store(out + 8, sum2);
+    v_store(out + 12, sum3);
+    v_store(out + 16, sum4);
+    v_store(out + 20, sum5);
+    v_store(out + 24, sum6);
+    v_store(out + 28, sum7);
 }
 
-/* 1 quad a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void attention_4x16_softmax1(float *const p[4], const float *const exists[4])
+/* Softmax in place of rows r to end of one quad each, 4 score vectors at once. */
+static inline void attention_4x16_softmax1(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
+    int64_t r, int64_t end)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
-    vf x[4], t[4], r[4], top[4];
-    for (int i = 0; i < 4; i++) x[i] = v_load(p[i]);
-    for (int i = 0; i < 4; i++) top[i] = v_quad_max(x[i]);
-    for (int i = 0; i < 4; i++) x[i] = v_max(least, v_sub(x[i], top[i]));
-    for (int i = 0; i < 4; i++) t[i] = v_fma(x[i], base2, magic);
-    for (int i = 0; i < 4; i++) r[i] = v_sub(magic, t[i]);
-    for (int i = 0; i < 4; i++) r[i] = v_fma(x[i], base2, r[i]);
-    for (int i = 0; i < 4; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
-    for (int i = 0; i < 4; i++) x[i] = v_mul(x[i], v_quad(exists[i]));
-    for (int i = 0; i < 4; i++) top[i] = x[i];
-    const vf share = v_inverse(v_sum4(top[0], top[1], top[2], top[3]));
-    v_store(p[0], v_mul_lane(x[0], share, 0));
-    v_store(p[1], v_mul_lane(x[1], share, 1));
-    v_store(p[2], v_mul_lane(x[2], share, 2));
-    v_store(p[3], v_mul_lane(x[3], share, 3));
+    for (int64_t i = r; i < end; i += 1) {
+        const int64_t row0 = i;
+        const float *limit0 = key_limits + 4 * ((depth[row0] + 1) & 3);
+        float *scores0 = scores + row0 * keys_ld * 4;
+        const float *const limit[] = { limit0, limit0, limit0, limit0 };
+        float *const p[] = { scores0, scores0 + 4, scores0 + 8, scores0 + 12 };
+        vf e[4][1], top[4], sum[4];
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_min(v_quad(limit[n]), v_load(p[n]));
+            top[n] = v_quad_max(e[n][0]);
+        }
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_exp_scaled(v_sub(e[n][0], top[n]), 0.25f);
+            sum[n] = e[n][0];
+        }
+        const vf inverse = v_inverse(v_sum4(sum[0], sum[1], sum[2], sum[3]));
+        v_store(p[0], v_mul_lane(e[0][0], inverse, 0));
+        v_store(p[1], v_mul_lane(e[1][0], inverse, 1));
+        v_store(p[2], v_mul_lane(e[2][0], inverse, 2));
+        v_store(p[3], v_mul_lane(e[3][0], inverse, 3));
+    }
 }
 
-/* 2 quads a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
-static inline void attention_4x16_softmax2(float *const p[4], const float *const exists[4])
+/* Softmax in place of rows r to end of two quads each, 4 score vectors at once. */
+static inline void attention_4x16_softmax2(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
+    int64_t r, int64_t end)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
-    vf x[8], t[8], r[8], top[4];
-    for (int i = 0; i < 8; i++) x[i] = v_load(p[i / 2] + i % 2 * 16);
-    for (int i = 0; i < 4; i++) top[i] = v_quad_max(v_max(x[2 * i], x[2 * i + 1]));
-    for (int i = 0; i < 8; i++) x[i] = v_max(least, v_sub(x[i], top[i / 2]));
-    for (int i = 0; i < 8; i++) t[i] = v_fma(x[i], base2, magic);
-    for (int i = 0; i < 8; i++) r[i] = v_sub(magic, t[i]);
-    for (int i = 0; i < 8; i++) r[i] = v_fma(x[i], base2, r[i]);
-    for (int i = 0; i < 8; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
-    for (int i = 0; i < 4; i++) x[i * 2 + 1] = v_mul(x[i * 2 + 1], v_quad(exists[i]));
-    for (int i = 0; i < 4; i++) top[i] = v_add(x[2 * i], x[2 * i + 1]);
-    const vf share = v_inverse(v_sum4(top[0], top[1], top[2], top[3]));
-    v_store(p[0], v_mul_lane(x[0], share, 0));
-    v_store(p[0] + 16, v_mul_lane(x[1], share, 0));
-    v_store(p[1], v_mul_lane(x[2], share, 1));
-    v_store(p[1] + 16, v_mul_lane(x[3], share, 1));
-    v_store(p[2], v_mul_lane(x[4], share, 2));
-    v_store(p[2] + 16, v_mul_lane(x[5], share, 2));
-    v_store(p[3], v_mul_lane(x[6], share, 3));
-    v_store(p[3] + 16, v_mul_lane(x[7], share, 3));
+    for (int64_t i = r; i < end; i += 1) {
+        const int64_t row0 = i;
+        const float *limit0 = key_limits + 4 * ((depth[row0] + 1) & 3);
+        float *scores0 = scores + row0 * keys_ld * 4;
+        const float *const limit[] = { limit0, limit0, limit0, limit0 };
+        float *const p[] = { scores0, scores0 + 4, scores0 + 8, scores0 + 12 };
+        vf e[4][2], top[4], sum[4];
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_load(p[n]);
+            e[n][1] = v_min(v_quad(limit[n]), v_load(p[n] + 16));
+            top[n] = v_quad_max(v_max(e[n][0], e[n][1]));
+        }
+        for (int n = 0; n < 4; n++) {
+            e[n][0] = v_exp_scaled(v_sub(e[n][0], top[n]), 0.25f);
+            e[n][1] = v_exp_scaled(v_sub(e[n][1], top[n]), 0.25f);
+            sum[n] = v_add(e[n][0], e[n][1]);
+        }
+        const vf inverse = v_inverse(v_sum4(sum[0], sum[1], sum[2], sum[3]));
+        v_store(p[0], v_mul_lane(e[0][0], inverse, 0));
+        v_store(p[0] + 16, v_mul_lane(e[0][1], inverse, 0));
+        v_store(p[1], v_mul_lane(e[1][0], inverse, 1));
+        v_store(p[1] + 16, v_mul_lane(e[1][1], inverse, 1));
+        v_store(p[2], v_mul_lane(e[2][0], inverse, 2));
+        v_store(p[2] + 16, v_mul_lane(e[2][1], inverse, 2));
+        v_store(p[3], v_mul_lane(e[3][0], inverse, 3));
+        v_store(p[3] + 16, v_mul_lane(e[3][1], inverse, 3));
+    }
 }
 
-static inline void attention_4x16_softmax(float *restrict p, int64_t nk)
+/* Softmax in place of one score vector of a row of any number of keys. */
+static inline void attention_4x16_softmax(float *restrict scores, int64_t count)
 {
-    vf top = v_load(p), total = v_zero();
-    for (int64_t j = 4; j < nk; j += 4) top = v_max(top, v_load(p + j * 4));
+    const int64_t last = (count - 1) / 4 * 16;
+    v_store(scores + last, v_min(v_quad(key_limits + 4 * (count & 3)), v_load(scores + last)));
+    vf top = v_load(scores);
+    for (int64_t j = 16; j <= last; j += 16)
+        top = v_max(top, v_load(scores + j));
     top = v_quad_max(top);
-    for (int64_t j = 0; j < nk; j += 4) {
-        float *at = p + j * 4;
-        const vf e = v_mul(v_quad(key_exists + (nk - j < 4 ? 4 * (nk - j) : 0)), v_exp(v_mul(v_sub(v_load(at), top), v_set1(0.25f))));
-        v_store(at, e);
-        total = v_add(total, e);
+    vf sum = v_zero();
+    for (int64_t j = 0; j <= last; j += 16) {
+        const vf e = v_exp_scaled(v_sub(v_load(scores + j), top), 0.25f);
+        v_store(scores + j, e);
+        sum = v_add(sum, e);
     }
-    total = v_inverse(v_quad_sum(total));
-    for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
+    sum = v_inverse(v_quad_sum(sum));
+    for (int64_t j = 0; j <= last; j += 16)
+        v_store(scores + j, v_mul(v_load(scores + j), sum));
 }
 
-KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
+KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict ancestors, const int32_t *restrict depth,
+        int64_t keys_ld, float *restrict probabilities, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
-        const int32_t quads = depth[r] >> 2;
-        for (end = r; end < hi && end < r + 8 && depth[end] >> 2 == quads; end++) {
-            const int32_t *kv = anc + end * anc_ld;
-            const int64_t nk = depth[end] + 1;
-            const float *q = qkv + (int64_t)kv[nk - 1] * 192, *keys = qkv + 64;
-            float *p = probs + end * anc_ld * 4;
-            for (int64_t g = 0; g < 2; g++)
-                attention_4x16_scores_group(q + g * 32, keys + g * 32, kv, nk, p + g * 8);
+        const int32_t quads = (depth[r] >> 2) + 1;
+        for (end = r; end < hi && end < r + 8 && (depth[end] >> 2) + 1 == quads; end++) {
+            const int32_t *key_rows = ancestors + end * keys_ld;
+            const float *query = qkv + (int64_t)key_rows[depth[end]] * 192;
+            const float *keys = qkv + 64;
+            float *scores = probabilities + end * keys_ld * 4;
+            for (int64_t c = 0, p = 0; c < 64; c += 32, p += 8)
+                attention_4x16_scores(query + c, keys + c, key_rows, depth[end] + 1, scores + p);
         }
-        if (quads == 0) {
-            for (int64_t i = r; i < end; i += 1) {
-                const int64_t r0 = i;
-                float *p0 = probs + r0 * anc_ld * 4;
-                const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
-                const float *const exists[] = {e0, e0, e0, e0};
-                float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                attention_4x16_softmax1(p, exists);
-            }
-        } else if (quads == 1) {
-            for (int64_t i = r; i < end; i += 1) {
-                const int64_t r0 = i;
-                float *p0 = probs + r0 * anc_ld * 4;
-                const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
-                const float *const exists[] = {e0, e0, e0, e0};
-                float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                attention_4x16_softmax2(p, exists);
-            }
-        } else {
+        if (quads == 1)
+            attention_4x16_softmax1(probabilities, depth, keys_ld, r, end);
+        else if (quads == 2)
+            attention_4x16_softmax2(probabilities, depth, keys_ld, r, end);
+        else
             for (int64_t i = r; i < end; i++)
-                for (int64_t v = 0; v < 16; v += 4) attention_4x16_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
-        }
+                for (int64_t c = 0; c < 16; c += 4)
+                    attention_4x16_softmax(probabilities + i * keys_ld * 4 + c, depth[i] + 1);
         for (int64_t i = r; i < end; i++) {
-            const int32_t *kv = anc + i * anc_ld;
-            const int64_t nk = depth[i] + 1;
-            const float *p = probs + i * anc_ld * 4, *v = qkv + 128;
+            const int32_t *key_rows = ancestors + i * keys_ld;
+            const float *values = qkv + 128;
+            const float *weights = probabilities + i * keys_ld * 4;
             float *y = out + i * 64;
-            for (int64_t g = 0; g < 2; g++)
-                attention_4x16_values_group(v + g * 32, kv, nk, p + g * 8, y + g * 32);
+            for (int64_t c = 0, p = 0; c < 64; c += 32, p += 8)
+                attention_4x16_values(values + c, key_rows, depth[i] + 1, weights + p, y + c);
         }
     }
 }
 
 /* ==== 6 product_64x64_add ========================================================================================== */
 
-/* C = A B on every row: [rows][64] x [64][64], add. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][64], add. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 772
+   bytes a row and 16,384 more. Used by: r. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict p0, const int32_t *restrict i0) {
+STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict e_in, const int32_t *restrict pair_of) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -1326,42 +1504,42 @@ STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *re
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 64, z_add(x, z_load(p0 + (int64_t)i0[top + s + 1] * 64 + col + 0)));
+                        z_store(to + 64, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 80, z_add(x, z_load(p0 + (int64_t)i0[top + s + 1] * 64 + col + 16)));
+                        z_store(to + 80, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 128, z_add(x, z_load(p0 + (int64_t)i0[top + s + 2] * 64 + col + 0)));
+                        z_store(to + 128, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 144, z_add(x, z_load(p0 + (int64_t)i0[top + s + 2] * 64 + col + 16)));
+                        z_store(to + 144, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 192, z_add(x, z_load(p0 + (int64_t)i0[top + s + 3] * 64 + col + 0)));
+                        z_store(to + 192, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 208, z_add(x, z_load(p0 + (int64_t)i0[top + s + 3] * 64 + col + 16)));
+                        z_store(to + 208, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 16), x));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -1369,12 +1547,12 @@ STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *re
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
                     }
                 }
             }
@@ -1388,42 +1566,42 @@ STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *re
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 64, z_add(x, z_load(p0 + (int64_t)i0[top + s + 1] * 64 + col + 0)));
+                        z_store(to + 64, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 80, z_add(x, z_load(p0 + (int64_t)i0[top + s + 1] * 64 + col + 16)));
+                        z_store(to + 80, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 128, z_add(x, z_load(p0 + (int64_t)i0[top + s + 2] * 64 + col + 0)));
+                        z_store(to + 128, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 144, z_add(x, z_load(p0 + (int64_t)i0[top + s + 2] * 64 + col + 16)));
+                        z_store(to + 144, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 192, z_add(x, z_load(p0 + (int64_t)i0[top + s + 3] * 64 + col + 0)));
+                        z_store(to + 192, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 208, z_add(x, z_load(p0 + (int64_t)i0[top + s + 3] * 64 + col + 16)));
+                        z_store(to + 208, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 16), x));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -1431,12 +1609,12 @@ STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *re
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
                     }
                 }
             }
@@ -1559,82 +1737,82 @@ STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *re
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 32)));
+                        z_store(to + 32, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 48)));
+                        z_store(to + 48, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 48), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 64, z_add(x, z_load(p0 + (int64_t)i0[top + s + 1] * 64 + col + 0)));
+                        z_store(to + 64, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 80, z_add(x, z_load(p0 + (int64_t)i0[top + s + 1] * 64 + col + 16)));
+                        z_store(to + 80, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 96, z_add(x, z_load(p0 + (int64_t)i0[top + s + 1] * 64 + col + 32)));
+                        z_store(to + 96, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 112, z_add(x, z_load(p0 + (int64_t)i0[top + s + 1] * 64 + col + 48)));
+                        z_store(to + 112, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 48), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 128, z_add(x, z_load(p0 + (int64_t)i0[top + s + 2] * 64 + col + 0)));
+                        z_store(to + 128, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 144, z_add(x, z_load(p0 + (int64_t)i0[top + s + 2] * 64 + col + 16)));
+                        z_store(to + 144, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 160, z_add(x, z_load(p0 + (int64_t)i0[top + s + 2] * 64 + col + 32)));
+                        z_store(to + 160, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 176, z_add(x, z_load(p0 + (int64_t)i0[top + s + 2] * 64 + col + 48)));
+                        z_store(to + 176, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 48), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 192, z_add(x, z_load(p0 + (int64_t)i0[top + s + 3] * 64 + col + 0)));
+                        z_store(to + 192, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 208, z_add(x, z_load(p0 + (int64_t)i0[top + s + 3] * 64 + col + 16)));
+                        z_store(to + 208, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 224, z_add(x, z_load(p0 + (int64_t)i0[top + s + 3] * 64 + col + 32)));
+                        z_store(to + 224, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 240, z_add(x, z_load(p0 + (int64_t)i0[top + s + 3] * 64 + col + 48)));
+                        z_store(to + 240, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 48), x));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -1642,22 +1820,22 @@ STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *re
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 32)));
+                        z_store(to + 32, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_add(x, z_load(p0 + (int64_t)i0[top + s + 0] * 64 + col + 48)));
+                        z_store(to + 48, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 48), x));
                     }
                 }
             }
@@ -1667,25 +1845,29 @@ STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *re
 
 /* ==== 7 rows_rms =================================================================================================== */
 
-/* Each row by itself, [rows][64]: rms, store. 192 FLOPs a row. */
-KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
+/* Each row by itself, [rows][64]: rms, store. 192 FLOPs a row. 512 bytes a row. Used by: rms. */
+KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 {
     int64_t r = lo;
     for (; r < hi; r++) {
         vf t0[16];
-        { const float *x = p0 + (r) * 64; for (int j = 0; j < 16; j++) t0[j] = v_load(x + j * 4); }
-        vf t1[16], q1;
-        { q1 = v_mul(t0[0], t0[0]); }
-        for (int j = 1; j < 16; j++) { q1 = v_fma(t0[j], t0[j], q1); }
-        const float4 s1 = v_rsqrt4((float4){ v_sum(q1) } * 0.015625f + RMS_EPS);
-        for (int j = 0; j < 16; j++) t1[j] = v_mul(t0[j], v_set1(s1[0]));
-        { float *x = p2 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t1[j]); }
+        const float *p0 = r_in + r * 64;
+        for (int j = 0; j < 16; j++) t0[j] = v_load(p0 + j * 4);
+        vf t1[16];
+        vf q1_0;
+        q1_0 = v_mul(t0[0], t0[0]);
+        for (int j = 1; j < 16; j++) q1_0 = v_fma(t0[j], t0[j], q1_0);
+        const float4 s1_0 = v_rsqrt4((float4){ v_sum(q1_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 16; j++) t1[j] = v_mul(t0[j], v_set1(s1_0[0]));
+        float *p2 = rms_out + r * 64;
+        for (int j = 0; j < 16; j++) v_store(p2 + j * 4, t1[j]);
     }
 }
 
 /* ==== 8 product_64x256_relu ======================================================================================== */
 
-/* C = A B on every row: [rows][64] x [64][256], relu. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][256], relu. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
+   bytes a row and 69,632 more. Used by: h. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
 STREAMING KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
@@ -2136,9 +2318,10 @@ STREAMING KERNEL void product_64x256_relu(const float *restrict a, const float *
 
 /* ==== 9 product_256x64_add ========================================================================================= */
 
-/* C = A B on every row: [rows][256] x [256][64], add. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
+/* C = A B on every row: [rows][256] x [256][64], add. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,600
+   bytes a row and 65,536 more. Used by: x. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 8192 floats. */
-STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict p0) {
+STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict r_in) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -2246,42 +2429,42 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 64, z_add(x, z_load(p0 + (top + s + 1) * 64 + col + 0)));
+                        z_store(to + 64, z_add(z_load(r_in + (top + s + 1) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 80, z_add(x, z_load(p0 + (top + s + 1) * 64 + col + 16)));
+                        z_store(to + 80, z_add(z_load(r_in + (top + s + 1) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 128, z_add(x, z_load(p0 + (top + s + 2) * 64 + col + 0)));
+                        z_store(to + 128, z_add(z_load(r_in + (top + s + 2) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 144, z_add(x, z_load(p0 + (top + s + 2) * 64 + col + 16)));
+                        z_store(to + 144, z_add(z_load(r_in + (top + s + 2) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 192, z_add(x, z_load(p0 + (top + s + 3) * 64 + col + 0)));
+                        z_store(to + 192, z_add(z_load(r_in + (top + s + 3) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 208, z_add(x, z_load(p0 + (top + s + 3) * 64 + col + 16)));
+                        z_store(to + 208, z_add(z_load(r_in + (top + s + 3) * 64 + col + 16), x));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -2289,12 +2472,12 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
                     }
                 }
             }
@@ -2308,42 +2491,42 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 64, z_add(x, z_load(p0 + (top + s + 1) * 64 + col + 0)));
+                        z_store(to + 64, z_add(z_load(r_in + (top + s + 1) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 80, z_add(x, z_load(p0 + (top + s + 1) * 64 + col + 16)));
+                        z_store(to + 80, z_add(z_load(r_in + (top + s + 1) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 128, z_add(x, z_load(p0 + (top + s + 2) * 64 + col + 0)));
+                        z_store(to + 128, z_add(z_load(r_in + (top + s + 2) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 144, z_add(x, z_load(p0 + (top + s + 2) * 64 + col + 16)));
+                        z_store(to + 144, z_add(z_load(r_in + (top + s + 2) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 192, z_add(x, z_load(p0 + (top + s + 3) * 64 + col + 0)));
+                        z_store(to + 192, z_add(z_load(r_in + (top + s + 3) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 208, z_add(x, z_load(p0 + (top + s + 3) * 64 + col + 16)));
+                        z_store(to + 208, z_add(z_load(r_in + (top + s + 3) * 64 + col + 16), x));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -2351,12 +2534,12 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
                     }
                 }
             }
@@ -2479,82 +2662,82 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 32)));
+                        z_store(to + 32, z_add(z_load(r_in + (top + s + 0) * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 48)));
+                        z_store(to + 48, z_add(z_load(r_in + (top + s + 0) * 64 + col + 48), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 64, z_add(x, z_load(p0 + (top + s + 1) * 64 + col + 0)));
+                        z_store(to + 64, z_add(z_load(r_in + (top + s + 1) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 80, z_add(x, z_load(p0 + (top + s + 1) * 64 + col + 16)));
+                        z_store(to + 80, z_add(z_load(r_in + (top + s + 1) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 96, z_add(x, z_load(p0 + (top + s + 1) * 64 + col + 32)));
+                        z_store(to + 96, z_add(z_load(r_in + (top + s + 1) * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 112, z_add(x, z_load(p0 + (top + s + 1) * 64 + col + 48)));
+                        z_store(to + 112, z_add(z_load(r_in + (top + s + 1) * 64 + col + 48), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 128, z_add(x, z_load(p0 + (top + s + 2) * 64 + col + 0)));
+                        z_store(to + 128, z_add(z_load(r_in + (top + s + 2) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 144, z_add(x, z_load(p0 + (top + s + 2) * 64 + col + 16)));
+                        z_store(to + 144, z_add(z_load(r_in + (top + s + 2) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 160, z_add(x, z_load(p0 + (top + s + 2) * 64 + col + 32)));
+                        z_store(to + 160, z_add(z_load(r_in + (top + s + 2) * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 176, z_add(x, z_load(p0 + (top + s + 2) * 64 + col + 48)));
+                        z_store(to + 176, z_add(z_load(r_in + (top + s + 2) * 64 + col + 48), x));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 192, z_add(x, z_load(p0 + (top + s + 3) * 64 + col + 0)));
+                        z_store(to + 192, z_add(z_load(r_in + (top + s + 3) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 208, z_add(x, z_load(p0 + (top + s + 3) * 64 + col + 16)));
+                        z_store(to + 208, z_add(z_load(r_in + (top + s + 3) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 224, z_add(x, z_load(p0 + (top + s + 3) * 64 + col + 32)));
+                        z_store(to + 224, z_add(z_load(r_in + (top + s + 3) * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 240, z_add(x, z_load(p0 + (top + s + 3) * 64 + col + 48)));
+                        z_store(to + 240, z_add(z_load(r_in + (top + s + 3) * 64 + col + 48), x));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -2562,22 +2745,22 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 0)));
+                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 16)));
+                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 32)));
+                        z_store(to + 32, z_add(z_load(r_in + (top + s + 0) * 64 + col + 32), x));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_add(x, z_load(p0 + (top + s + 0) * 64 + col + 48)));
+                        z_store(to + 48, z_add(z_load(r_in + (top + s + 0) * 64 + col + 48), x));
                     }
                 }
             }
@@ -2587,7 +2770,8 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
 
 /* ==== 10 product_64x28 ============================================================================================= */
 
-/* C = A B on every row: [rows][64] x [64][28]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][28]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368 bytes a
+   row and 7,168 more. Used by: logits. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
 STREAMING KERNEL void product_64x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
@@ -2850,7 +3034,7 @@ STREAMING KERNEL void product_64x28(const float *restrict a, const float *restri
 
 /* ==== 11 cross_entropy_27 ========================================================================================== */
 
-/* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
+/* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
 /* Added to the last columns: those that are not real become so small that e^x is 0. */
 static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 
@@ -2858,11 +3042,11 @@ static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
-    const int64_t *said = longs_of(s, s->at_said);
+    const int64_t *target_at = longs_of(s, s->at_target_at);
     const float inverse = 1.0f / (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[said[i]];
+    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[target_at[i]];
     for (int64_t r = all.lo; r < all.hi; r += 32) {
         const int64_t rows = all.hi - r < 32 ? all.hi - r : 32;
         float m[32], z[32], *x = logits + r * 28, *y;
@@ -2931,13 +3115,14 @@ KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span pos
             }
         }
     }
-    for (int64_t i = positions.lo; i < positions.hi; i++) logits[said[i]] -= inverse;
+    for (int64_t i = positions.lo; i < positions.hi; i++) logits[target_at[i]] -= inverse;
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
 /* ==== 12 product_28x64 ============================================================================================= */
 
-/* C = A B on every row: [rows][28] x [28][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. */
+/* C = A B on every row: [rows][28] x [28][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368 bytes a
+   row and 7,168 more. Used by: d_x. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 896 floats. */
 STREAMING KERNEL void product_28x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
@@ -3204,7 +3389,8 @@ STREAMING KERNEL void product_28x64(const float *restrict a, const float *restri
 
 /* ==== 13 outer_28x64_update ======================================================================================== */
 
-/* G = A^T B over all rows: [28][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. */
+/* G = A^T B over all rows: [28][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368
+   bytes a row and 50,176 more. Used by: gradient of lm_head. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
 STREAMING KERNEL void outer_28x64_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at) {
     const svbool_t all = svptrue_b32();
@@ -3372,9 +3558,10 @@ STREAMING KERNEL void outer_28x64_update(const float *restrict a, const float *r
 
 /* ==== 14 product_64x256_relu_grad ================================================================================== */
 
-/* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row.
+   2,432 bytes a row and 69,632 more. Used by: d_linear. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict p0) {
+STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict h_in) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -3482,42 +3669,42 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 0)));
+                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 16)));
+                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 272, z_keep(x, z_load(p0 + (top + s + 1) * 272 + col + 0)));
+                        z_store(to + 272, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 288, z_keep(x, z_load(p0 + (top + s + 1) * 272 + col + 16)));
+                        z_store(to + 288, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 544, z_keep(x, z_load(p0 + (top + s + 2) * 272 + col + 0)));
+                        z_store(to + 544, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 560, z_keep(x, z_load(p0 + (top + s + 2) * 272 + col + 16)));
+                        z_store(to + 560, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 816, z_keep(x, z_load(p0 + (top + s + 3) * 272 + col + 0)));
+                        z_store(to + 816, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 832, z_keep(x, z_load(p0 + (top + s + 3) * 272 + col + 16)));
+                        z_store(to + 832, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 16)));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -3525,12 +3712,12 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 0)));
+                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 16)));
+                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
                     }
                 }
             }
@@ -3544,42 +3731,42 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 0)));
+                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 16)));
+                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 272, z_keep(x, z_load(p0 + (top + s + 1) * 272 + col + 0)));
+                        z_store(to + 272, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 288, z_keep(x, z_load(p0 + (top + s + 1) * 272 + col + 16)));
+                        z_store(to + 288, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 544, z_keep(x, z_load(p0 + (top + s + 2) * 272 + col + 0)));
+                        z_store(to + 544, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 560, z_keep(x, z_load(p0 + (top + s + 2) * 272 + col + 16)));
+                        z_store(to + 560, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 816, z_keep(x, z_load(p0 + (top + s + 3) * 272 + col + 0)));
+                        z_store(to + 816, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 832, z_keep(x, z_load(p0 + (top + s + 3) * 272 + col + 16)));
+                        z_store(to + 832, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 16)));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -3587,12 +3774,12 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 0)));
+                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 16)));
+                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
                     }
                 }
             }
@@ -3715,82 +3902,82 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 0)));
+                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 16)));
+                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 32)));
+                        z_store(to + 32, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 32)));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 48)));
+                        z_store(to + 48, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 48)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 272, z_keep(x, z_load(p0 + (top + s + 1) * 272 + col + 0)));
+                        z_store(to + 272, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 288, z_keep(x, z_load(p0 + (top + s + 1) * 272 + col + 16)));
+                        z_store(to + 288, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 304, z_keep(x, z_load(p0 + (top + s + 1) * 272 + col + 32)));
+                        z_store(to + 304, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 32)));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 320, z_keep(x, z_load(p0 + (top + s + 1) * 272 + col + 48)));
+                        z_store(to + 320, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 48)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 544, z_keep(x, z_load(p0 + (top + s + 2) * 272 + col + 0)));
+                        z_store(to + 544, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 560, z_keep(x, z_load(p0 + (top + s + 2) * 272 + col + 16)));
+                        z_store(to + 560, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 576, z_keep(x, z_load(p0 + (top + s + 2) * 272 + col + 32)));
+                        z_store(to + 576, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 32)));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 592, z_keep(x, z_load(p0 + (top + s + 2) * 272 + col + 48)));
+                        z_store(to + 592, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 48)));
                     }
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 816, z_keep(x, z_load(p0 + (top + s + 3) * 272 + col + 0)));
+                        z_store(to + 816, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 832, z_keep(x, z_load(p0 + (top + s + 3) * 272 + col + 16)));
+                        z_store(to + 832, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 848, z_keep(x, z_load(p0 + (top + s + 3) * 272 + col + 32)));
+                        z_store(to + 848, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 32)));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 864, z_keep(x, z_load(p0 + (top + s + 3) * 272 + col + 48)));
+                        z_store(to + 864, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 48)));
                     }
                 }
             #pragma clang loop unroll(disable)
@@ -3798,22 +3985,22 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
                     {
                         const svbool_t pg = lanes0;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 0)));
+                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
                     }
                     {
                         const svbool_t pg = lanes1;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 16)));
+                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
                     }
                     {
                         const svbool_t pg = lanes2;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 32)));
+                        z_store(to + 32, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 32)));
                     }
                     {
                         const svbool_t pg = lanes3;
                         const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_keep(x, z_load(p0 + (top + s + 0) * 272 + col + 48)));
+                        z_store(to + 48, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 48)));
                     }
                 }
             }
@@ -3823,7 +4010,8 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
 
 /* ==== 15 outer_64x256_update ======================================================================================= */
 
-/* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
+/* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
+   bytes a row and 483,328 more. Used by: gradient of w2, gradient of w1. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
 STREAMING KERNEL void outer_64x256_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at) {
     const svbool_t all = svptrue_b32();
@@ -3991,7 +4179,8 @@ STREAMING KERNEL void outer_64x256_update(const float *restrict a, const float *
 
 /* ==== 16 product_256x64 ============================================================================================ */
 
-/* C = A B on every row: [rows][256] x [256][64]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
+/* C = A B on every row: [rows][256] x [256][64]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
+   bytes a row and 65,536 more. Used by: d_rms. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 8192 floats. */
 STREAMING KERNEL void product_256x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
@@ -4282,7 +4471,7 @@ STREAMING KERNEL void product_256x64(const float *restrict a, const float *restr
 
 /* ==== 17 clear_64 ================================================================================================== */
 
-/* Zeros: [rows][64]. */
+/* Zeros: [rows][64]. 256 bytes a row. Used by: collect, gradient pos_emb, gradient tok_emb. */
 KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -4291,34 +4480,43 @@ KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 
 /* ==== 18 rows_rms_grad_to_collect ================================================================================== */
 
-/* Each row by itself, [rows][64]: rms_grad, add, store, accumulate. 512 FLOPs a row. */
-KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, float *p5, float *p6, const int32_t *i6)
+/* Each row by itself, [rows][64]: rms_grad, add, store, accumulate. 448 FLOPs a row. 1,540 bytes a row. Used by:
+   rms_grad, d_r, collect. */
+KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_in, const float *r_in, const float *d_x_in, float *d_r_out, float *collect_sum, const int32_t *pair_of)
 {
     int64_t r = lo;
     for (; r < hi; r++) {
         vf t0[16];
-        { const float *x = p0 + (r) * 64; for (int j = 0; j < 16; j++) t0[j] = v_load(x + j * 4); }
+        const float *p0 = d_rms_in + r * 64;
+        for (int j = 0; j < 16; j++) t0[j] = v_load(p0 + j * 4);
         vf t1[16];
-        { const float *x = p1 + (r) * 64; for (int j = 0; j < 16; j++) t1[j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[16], q2, u2;
-        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
-        for (int j = 1; j < 16; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.015625f);
-        for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
+        const float *p1 = r_in + r * 64;
+        for (int j = 0; j < 16; j++) t1[j] = v_load(p1 + j * 4);
+        vf t2[16];
+        vf q2_0, q2_1;
+        q2_0 = v_mul(t1[0], t1[0]);
+        for (int j = 1; j < 16; j++) q2_0 = v_fma(t1[j], t1[j], q2_0);
+        q2_1 = v_mul(t0[0], t1[0]);
+        for (int j = 1; j < 16; j++) q2_1 = v_fma(t0[j], t1[j], q2_1);
+        const float4 s2_0 = v_rsqrt4((float4){ v_sum(q2_0) } * 0.015625f + RMS_EPS);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * ((float4){ v_sum(q2_1) } * 0.015625f);
+        for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], v_set1(s2_1[0]), v_mul(t0[j], v_set1(s2_0[0])));
         vf t3[16];
-        { const float *x = p3 + (r) * 64; for (int j = 0; j < 16; j++) t3[j] = v_load(x + j * 4); }
+        const float *p3 = d_x_in + r * 64;
+        for (int j = 0; j < 16; j++) t3[j] = v_load(p3 + j * 4);
         vf t4[16];
         for (int j = 0; j < 16; j++) t4[j] = v_add(t3[j], t2[j]);
-        { float *x = p5 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t4[j]); }
-        { float *x = p6 + (int64_t)i6[r] * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t4[j])); }
+        float *p5 = d_r_out + r * 64;
+        for (int j = 0; j < 16; j++) v_store(p5 + j * 4, t4[j]);
+        float *p6 = collect_sum + (int64_t)pair_of[r] * 64;
+        for (int j = 0; j < 16; j++) v_store(p6 + j * 4, v_add(v_load(p6 + j * 4), t4[j]));
     }
 }
 
 /* ==== 19 product_64x64 ============================================================================================= */
 
-/* C = A B on every row: [rows][64] x [64][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
+/* C = A B on every row: [rows][64] x [64][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 512 bytes a
+   row and 16,384 more. Used by: d_a. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
 STREAMING KERNEL void product_64x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
@@ -4609,7 +4807,8 @@ STREAMING KERNEL void product_64x64(const float *restrict a, const float *restri
 
 /* ==== 20 outer_64x64_update ======================================================================================== */
 
-/* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
+/* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 512
+   bytes a row and 114,688 more. Used by: gradient of wo. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
 STREAMING KERNEL void outer_64x64_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at) {
     const svbool_t all = svptrue_b32();
@@ -4777,7 +4976,7 @@ STREAMING KERNEL void outer_64x64_update(const float *restrict a, const float *r
 
 /* ==== 21 clear_192 ================================================================================================= */
 
-/* Zeros: [rows][192]. */
+/* Zeros: [rows][192]. 768 bytes a row. Used by: d_qkv. */
 KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -4786,203 +4985,256 @@ KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 
 /* ==== 22 attention_grad_4x16 ======================================================================================= */
 
-/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. */
-/* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=. */
-static inline void attention_grad_4x16_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
+/* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. 2,568 bytes a
+   row and 16 a key. Used by: d_qkv. */
+/* d_out [rows][64] and the probabilities -> d_qkv [rows of keys][q, k, v of 64] +=. */
+/* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
+static inline void attention_grad_4x16_slopes(const float *restrict x, const float *restrict values,
+    const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
 {
-    vf mean0 = v_zero(), mean1 = v_zero();
-    for (int64_t j = 0; j < nk; j += 4) {
-        const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
-        vf s0_0 = v_mul(v_load(x), v_load(y0)), s0_1 = v_mul(v_load(x), v_load(y1)), s0_2 = v_mul(v_load(x), v_load(y2)), s0_3 = v_mul(v_load(x), v_load(y3));
-        s0_0 = v_fma(v_load(x + 4), v_load(y0 + 4), s0_0); s0_1 = v_fma(v_load(x + 4), v_load(y1 + 4), s0_1); s0_2 = v_fma(v_load(x + 4), v_load(y2 + 4), s0_2); s0_3 = v_fma(v_load(x + 4), v_load(y3 + 4), s0_3);
-        s0_0 = v_fma(v_load(x + 8), v_load(y0 + 8), s0_0); s0_1 = v_fma(v_load(x + 8), v_load(y1 + 8), s0_1); s0_2 = v_fma(v_load(x + 8), v_load(y2 + 8), s0_2); s0_3 = v_fma(v_load(x + 8), v_load(y3 + 8), s0_3);
-        s0_0 = v_fma(v_load(x + 12), v_load(y0 + 12), s0_0); s0_1 = v_fma(v_load(x + 12), v_load(y1 + 12), s0_1); s0_2 = v_fma(v_load(x + 12), v_load(y2 + 12), s0_2); s0_3 = v_fma(v_load(x + 12), v_load(y3 + 12), s0_3);
+    vf mean0 = v_zero();
+    vf mean1 = v_zero();
+    for (int64_t j = 0; j < count; j += 4) {
+        const float *y0 = values + (int64_t)key_rows[j] * 192;
+        const float *y1 = values + (int64_t)key_rows[j + 1] * 192;
+        const float *y2 = values + (int64_t)key_rows[j + 2] * 192;
+        const float *y3 = values + (int64_t)key_rows[j + 3] * 192;
+        vf s0_0 = v_mul(v_load(x), v_load(y0));
+        vf s0_1 = v_mul(v_load(x), v_load(y1));
+        vf s0_2 = v_mul(v_load(x), v_load(y2));
+        vf s0_3 = v_mul(v_load(x), v_load(y3));
+        s0_0 = v_fma(v_load(x + 4), v_load(y0 + 4), s0_0);
+        s0_1 = v_fma(v_load(x + 4), v_load(y1 + 4), s0_1);
+        s0_2 = v_fma(v_load(x + 4), v_load(y2 + 4), s0_2);
+        s0_3 = v_fma(v_load(x + 4), v_load(y3 + 4), s0_3);
+        s0_0 = v_fma(v_load(x + 8), v_load(y0 + 8), s0_0);
+        s0_1 = v_fma(v_load(x + 8), v_load(y1 + 8), s0_1);
+        s0_2 = v_fma(v_load(x + 8), v_load(y2 + 8), s0_2);
+        s0_3 = v_fma(v_load(x + 8), v_load(y3 + 8), s0_3);
+        s0_0 = v_fma(v_load(x + 12), v_load(y0 + 12), s0_0);
+        s0_1 = v_fma(v_load(x + 12), v_load(y1 + 12), s0_1);
+        s0_2 = v_fma(v_load(x + 12), v_load(y2 + 12), s0_2);
+        s0_3 = v_fma(v_load(x + 12), v_load(y3 + 12), s0_3);
         const vf s0 = v_sum4(s0_0, s0_1, s0_2, s0_3);
-        vf s1_0 = v_mul(v_load(x + 16), v_load(y0 + 16)), s1_1 = v_mul(v_load(x + 16), v_load(y1 + 16)), s1_2 = v_mul(v_load(x + 16), v_load(y2 + 16)), s1_3 = v_mul(v_load(x + 16), v_load(y3 + 16));
-        s1_0 = v_fma(v_load(x + 20), v_load(y0 + 20), s1_0); s1_1 = v_fma(v_load(x + 20), v_load(y1 + 20), s1_1); s1_2 = v_fma(v_load(x + 20), v_load(y2 + 20), s1_2); s1_3 = v_fma(v_load(x + 20), v_load(y3 + 20), s1_3);
-        s1_0 = v_fma(v_load(x + 24), v_load(y0 + 24), s1_0); s1_1 = v_fma(v_load(x + 24), v_load(y1 + 24), s1_1); s1_2 = v_fma(v_load(x + 24), v_load(y2 + 24), s1_2); s1_3 = v_fma(v_load(x + 24), v_load(y3 + 24), s1_3);
-        s1_0 = v_fma(v_load(x + 28), v_load(y0 + 28), s1_0); s1_1 = v_fma(v_load(x + 28), v_load(y1 + 28), s1_1); s1_2 = v_fma(v_load(x + 28), v_load(y2 + 28), s1_2); s1_3 = v_fma(v_load(x + 28), v_load(y3 + 28), s1_3);
+        vf s1_0 = v_mul(v_load(x + 16), v_load(y0 + 16));
+        vf s1_1 = v_mul(v_load(x + 16), v_load(y1 + 16));
+        vf s1_2 = v_mul(v_load(x + 16), v_load(y2 + 16));
+        vf s1_3 = v_mul(v_load(x + 16), v_load(y3 + 16));
+        s1_0 = v_fma(v_load(x + 20), v_load(y0 + 20), s1_0);
+        s1_1 = v_fma(v_load(x + 20), v_load(y1 + 20), s1_1);
+        s1_2 = v_fma(v_load(x + 20), v_load(y2 + 20), s1_2);
+        s1_3 = v_fma(v_load(x + 20), v_load(y3 + 20), s1_3);
+        s1_0 = v_fma(v_load(x + 24), v_load(y0 + 24), s1_0);
+        s1_1 = v_fma(v_load(x + 24), v_load(y1 + 24), s1_1);
+        s1_2 = v_fma(v_load(x + 24), v_load(y2 + 24), s1_2);
+        s1_3 = v_fma(v_load(x + 24), v_load(y3 + 24), s1_3);
+        s1_0 = v_fma(v_load(x + 28), v_load(y0 + 28), s1_0);
+        s1_1 = v_fma(v_load(x + 28), v_load(y1 + 28), s1_1);
+        s1_2 = v_fma(v_load(x + 28), v_load(y2 + 28), s1_2);
+        s1_3 = v_fma(v_load(x + 28), v_load(y3 + 28), s1_3);
         const vf s1 = v_sum4(s1_0, s1_1, s1_2, s1_3);
-        v_store(d + j * 2, s0);
+        v_store(slopes + j * 2, s0);
         mean0 = v_fma(v_load(p + j * 4), s0, mean0);
-        v_store(d + j * 2 + 4, s1);
+        v_store(slopes + j * 2 + 4, s1);
         mean1 = v_fma(v_load(p + j * 4 + 4), s1, mean1);
     }
     mean0 = v_quad_sum(mean0);
     mean1 = v_quad_sum(mean1);
-    for (int64_t j = 0; j < nk; j += 4, p += 16, d += 8) {
-        v_store(d, v_mul(v_mul(v_load(p), v_set1(0.25f)), v_sub(v_load(d), mean0)));
-        v_store(d + 4, v_mul(v_mul(v_load(p + 4), v_set1(0.25f)), v_sub(v_load(d + 4), mean1)));
+    for (int64_t j = 0; j < count; j += 4, p += 16, slopes += 8) {
+        const vf scaled0 = v_mul(v_load(p), v_set1(0.25f));
+        v_store(slopes, v_mul(scaled0, v_sub(v_load(slopes), mean0)));
+        const vf scaled1 = v_mul(v_load(p + 4), v_set1(0.25f));
+        v_store(slopes + 4, v_mul(scaled1, v_sub(v_load(slopes + 4), mean1)));
     }
 }
 
-static inline void attention_grad_4x16_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
-    const float *restrict probs, const float *restrict slopes, float *restrict dq, float *restrict dk)
+/* dq += slope k, dk += slope q and dv += p dy over all keys; k and v, dk and dv are 64 columns apart. */
+static inline void attention_grad_4x16_scatter(const float *restrict query, const float *restrict keys,
+    const float *restrict dy, const int32_t *restrict key_rows, int64_t count, const float *restrict probabilities,
+    const float *restrict slopes, float *restrict d_query, float *restrict d_keys)
 {
-    {
-        const float *p = probs, *d = slopes;
-        vf dq0 = v_load(dq), dq1 = v_load(dq + 4), dq2 = v_load(dq + 8), dq3 = v_load(dq + 12);
-        for (int64_t j = 0; j < nk; j += 4, p += 16, d += 8) {
-            const vf p0 = v_load(p);
-            const vf d0 = v_load(d);
-            {
-                const int64_t o = (int64_t)kv[j + 0] * 192;
-                dq0 = v_fma_lane(dq0, v_load(k + o), d0, 0);
-                v_store(dk + o, v_fma_lane(v_load(dk + o), v_load(q), d0, 0));
-                v_store(dk + o + 64, v_fma_lane(v_load(dk + o + 64), v_load(dy), p0, 0));
-                dq1 = v_fma_lane(dq1, v_load(k + o + 4), d0, 0);
-                v_store(dk + o + 4, v_fma_lane(v_load(dk + o + 4), v_load(q + 4), d0, 0));
-                v_store(dk + o + 68, v_fma_lane(v_load(dk + o + 68), v_load(dy + 4), p0, 0));
-                dq2 = v_fma_lane(dq2, v_load(k + o + 8), d0, 0);
-                v_store(dk + o + 8, v_fma_lane(v_load(dk + o + 8), v_load(q + 8), d0, 0));
-                v_store(dk + o + 72, v_fma_lane(v_load(dk + o + 72), v_load(dy + 8), p0, 0));
-                dq3 = v_fma_lane(dq3, v_load(k + o + 12), d0, 0);
-                v_store(dk + o + 12, v_fma_lane(v_load(dk + o + 12), v_load(q + 12), d0, 0));
-                v_store(dk + o + 76, v_fma_lane(v_load(dk + o + 76), v_load(dy + 12), p0, 0));
-            }
-            if (nk - j > 1) {
-                const int64_t o = (int64_t)kv[j + 1] * 192;
-                dq0 = v_fma_lane(dq0, v_load(k + o), d0, 1);
-                v_store(dk + o, v_fma_lane(v_load(dk + o), v_load(q), d0, 1));
-                v_store(dk + o + 64, v_fma_lane(v_load(dk + o + 64), v_load(dy), p0, 1));
-                dq1 = v_fma_lane(dq1, v_load(k + o + 4), d0, 1);
-                v_store(dk + o + 4, v_fma_lane(v_load(dk + o + 4), v_load(q + 4), d0, 1));
-                v_store(dk + o + 68, v_fma_lane(v_load(dk + o + 68), v_load(dy + 4), p0, 1));
-                dq2 = v_fma_lane(dq2, v_load(k + o + 8), d0, 1);
-                v_store(dk + o + 8, v_fma_lane(v_load(dk + o + 8), v_load(q + 8), d0, 1));
-                v_store(dk + o + 72, v_fma_lane(v_load(dk + o + 72), v_load(dy + 8), p0, 1));
-                dq3 = v_fma_lane(dq3, v_load(k + o + 12), d0, 1);
-                v_store(dk + o + 12, v_fma_lane(v_load(dk + o + 12), v_load(q + 12), d0, 1));
-                v_store(dk + o + 76, v_fma_lane(v_load(dk + o + 76), v_load(dy + 12), p0, 1));
-            }
-            if (nk - j > 2) {
-                const int64_t o = (int64_t)kv[j + 2] * 192;
-                dq0 = v_fma_lane(dq0, v_load(k + o), d0, 2);
-                v_store(dk + o, v_fma_lane(v_load(dk + o), v_load(q), d0, 2));
-                v_store(dk + o + 64, v_fma_lane(v_load(dk + o + 64), v_load(dy), p0, 2));
-                dq1 = v_fma_lane(dq1, v_load(k + o + 4), d0, 2);
-                v_store(dk + o + 4, v_fma_lane(v_load(dk + o + 4), v_load(q + 4), d0, 2));
-                v_store(dk + o + 68, v_fma_lane(v_load(dk + o + 68), v_load(dy + 4), p0, 2));
-                dq2 = v_fma_lane(dq2, v_load(k + o + 8), d0, 2);
-                v_store(dk + o + 8, v_fma_lane(v_load(dk + o + 8), v_load(q + 8), d0, 2));
-                v_store(dk + o + 72, v_fma_lane(v_load(dk + o + 72), v_load(dy + 8), p0, 2));
-                dq3 = v_fma_lane(dq3, v_load(k + o + 12), d0, 2);
-                v_store(dk + o + 12, v_fma_lane(v_load(dk + o + 12), v_load(q + 12), d0, 2));
-                v_store(dk + o + 76, v_fma_lane(v_load(dk + o + 76), v_load(dy + 12), p0, 2));
-            }
-            if (nk - j > 3) {
-                const int64_t o = (int64_t)kv[j + 3] * 192;
-                dq0 = v_fma_lane(dq0, v_load(k + o), d0, 3);
-                v_store(dk + o, v_fma_lane(v_load(dk + o), v_load(q), d0, 3));
-                v_store(dk + o + 64, v_fma_lane(v_load(dk + o + 64), v_load(dy), p0, 3));
-                dq1 = v_fma_lane(dq1, v_load(k + o + 4), d0, 3);
-                v_store(dk + o + 4, v_fma_lane(v_load(dk + o + 4), v_load(q + 4), d0, 3));
-                v_store(dk + o + 68, v_fma_lane(v_load(dk + o + 68), v_load(dy + 4), p0, 3));
-                dq2 = v_fma_lane(dq2, v_load(k + o + 8), d0, 3);
-                v_store(dk + o + 8, v_fma_lane(v_load(dk + o + 8), v_load(q + 8), d0, 3));
-                v_store(dk + o + 72, v_fma_lane(v_load(dk + o + 72), v_load(dy + 8), p0, 3));
-                dq3 = v_fma_lane(dq3, v_load(k + o + 12), d0, 3);
-                v_store(dk + o + 12, v_fma_lane(v_load(dk + o + 12), v_load(q + 12), d0, 3));
-                v_store(dk + o + 76, v_fma_lane(v_load(dk + o + 76), v_load(dy + 12), p0, 3));
-            }
+    const float *p = probabilities;
+    const float *d = slopes;
+    vf dq0 = v_load(d_query);
+    vf dq1 = v_load(d_query + 4);
+    vf dq2 = v_load(d_query + 8);
+    vf dq3 = v_load(d_query + 12);
+    for (int64_t j = 0; j < count; j += 4, p += 16, d += 8) {
+        const vf p0 = v_load(p);
+        const vf d0 = v_load(d);
+        const float *k0 = keys + (int64_t)key_rows[j] * 192;
+        float *dk0 = d_keys + (int64_t)key_rows[j] * 192;
+        float *dv0 = dk0 + 64;
+        dq0 = v_fma_lane(dq0, v_load(k0), d0, 0);
+        v_store(dk0, v_fma_lane(v_load(dk0), v_load(query), d0, 0));
+        v_store(dv0, v_fma_lane(v_load(dv0), v_load(dy), p0, 0));
+        dq1 = v_fma_lane(dq1, v_load(k0 + 4), d0, 0);
+        v_store(dk0 + 4, v_fma_lane(v_load(dk0 + 4), v_load(query + 4), d0, 0));
+        v_store(dv0 + 4, v_fma_lane(v_load(dv0 + 4), v_load(dy + 4), p0, 0));
+        dq2 = v_fma_lane(dq2, v_load(k0 + 8), d0, 0);
+        v_store(dk0 + 8, v_fma_lane(v_load(dk0 + 8), v_load(query + 8), d0, 0));
+        v_store(dv0 + 8, v_fma_lane(v_load(dv0 + 8), v_load(dy + 8), p0, 0));
+        dq3 = v_fma_lane(dq3, v_load(k0 + 12), d0, 0);
+        v_store(dk0 + 12, v_fma_lane(v_load(dk0 + 12), v_load(query + 12), d0, 0));
+        v_store(dv0 + 12, v_fma_lane(v_load(dv0 + 12), v_load(dy + 12), p0, 0));
+        if (count - j > 1) {
+            const float *k1 = keys + (int64_t)key_rows[j + 1] * 192;
+            float *dk1 = d_keys + (int64_t)key_rows[j + 1] * 192;
+            float *dv1 = dk1 + 64;
+            dq0 = v_fma_lane(dq0, v_load(k1), d0, 1);
+            v_store(dk1, v_fma_lane(v_load(dk1), v_load(query), d0, 1));
+            v_store(dv1, v_fma_lane(v_load(dv1), v_load(dy), p0, 1));
+            dq1 = v_fma_lane(dq1, v_load(k1 + 4), d0, 1);
+            v_store(dk1 + 4, v_fma_lane(v_load(dk1 + 4), v_load(query + 4), d0, 1));
+            v_store(dv1 + 4, v_fma_lane(v_load(dv1 + 4), v_load(dy + 4), p0, 1));
+            dq2 = v_fma_lane(dq2, v_load(k1 + 8), d0, 1);
+            v_store(dk1 + 8, v_fma_lane(v_load(dk1 + 8), v_load(query + 8), d0, 1));
+            v_store(dv1 + 8, v_fma_lane(v_load(dv1 + 8), v_load(dy + 8), p0, 1));
+            dq3 = v_fma_lane(dq3, v_load(k1 + 12), d0, 1);
+            v_store(dk1 + 12, v_fma_lane(v_load(dk1 + 12), v_load(query + 12), d0, 1));
+            v_store(dv1 + 12, v_fma_lane(v_load(dv1 + 12), v_load(dy + 12), p0, 1));
         }
-        v_store(dq, dq0);
-        v_store(dq + 4, dq1);
-        v_store(dq + 8, dq2);
-        v_store(dq + 12, dq3);
-    }
-    {
-        const float *p = probs, *d = slopes;
-        vf dq4 = v_load(dq + 16), dq5 = v_load(dq + 20), dq6 = v_load(dq + 24), dq7 = v_load(dq + 28);
-        for (int64_t j = 0; j < nk; j += 4, p += 16, d += 8) {
-            const vf p1 = v_load(p + 4);
-            const vf d1 = v_load(d + 4);
-            {
-                const int64_t o = (int64_t)kv[j + 0] * 192;
-                dq4 = v_fma_lane(dq4, v_load(k + o + 16), d1, 0);
-                v_store(dk + o + 16, v_fma_lane(v_load(dk + o + 16), v_load(q + 16), d1, 0));
-                v_store(dk + o + 80, v_fma_lane(v_load(dk + o + 80), v_load(dy + 16), p1, 0));
-                dq5 = v_fma_lane(dq5, v_load(k + o + 20), d1, 0);
-                v_store(dk + o + 20, v_fma_lane(v_load(dk + o + 20), v_load(q + 20), d1, 0));
-                v_store(dk + o + 84, v_fma_lane(v_load(dk + o + 84), v_load(dy + 20), p1, 0));
-                dq6 = v_fma_lane(dq6, v_load(k + o + 24), d1, 0);
-                v_store(dk + o + 24, v_fma_lane(v_load(dk + o + 24), v_load(q + 24), d1, 0));
-                v_store(dk + o + 88, v_fma_lane(v_load(dk + o + 88), v_load(dy + 24), p1, 0));
-                dq7 = v_fma_lane(dq7, v_load(k + o + 28), d1, 0);
-                v_store(dk + o + 28, v_fma_lane(v_load(dk + o + 28), v_load(q + 28), d1, 0));
-                v_store(dk + o + 92, v_fma_lane(v_load(dk + o + 92), v_load(dy + 28), p1, 0));
-            }
-            if (nk - j > 1) {
-                const int64_t o = (int64_t)kv[j + 1] * 192;
-                dq4 = v_fma_lane(dq4, v_load(k + o + 16), d1, 1);
-                v_store(dk + o + 16, v_fma_lane(v_load(dk + o + 16), v_load(q + 16), d1, 1));
-                v_store(dk + o + 80, v_fma_lane(v_load(dk + o + 80), v_load(dy + 16), p1, 1));
-                dq5 = v_fma_lane(dq5, v_load(k + o + 20), d1, 1);
-                v_store(dk + o + 20, v_fma_lane(v_load(dk + o + 20), v_load(q + 20), d1, 1));
-                v_store(dk + o + 84, v_fma_lane(v_load(dk + o + 84), v_load(dy + 20), p1, 1));
-                dq6 = v_fma_lane(dq6, v_load(k + o + 24), d1, 1);
-                v_store(dk + o + 24, v_fma_lane(v_load(dk + o + 24), v_load(q + 24), d1, 1));
-                v_store(dk + o + 88, v_fma_lane(v_load(dk + o + 88), v_load(dy + 24), p1, 1));
-                dq7 = v_fma_lane(dq7, v_load(k + o + 28), d1, 1);
-                v_store(dk + o + 28, v_fma_lane(v_load(dk + o + 28), v_load(q + 28), d1, 1));
-                v_store(dk + o + 92, v_fma_lane(v_load(dk + o + 92), v_load(dy + 28), p1, 1));
-            }
-            if (nk - j > 2) {
-                const int64_t o = (int64_t)kv[j + 2] * 192;
-                dq4 = v_fma_lane(dq4, v_load(k + o + 16), d1, 2);
-                v_store(dk + o + 16, v_fma_lane(v_load(dk + o + 16), v_load(q + 16), d1, 2));
-                v_store(dk + o + 80, v_fma_lane(v_load(dk + o + 80), v_load(dy + 16), p1, 2));
-                dq5 = v_fma_lane(dq5, v_load(k + o + 20), d1, 2);
-                v_store(dk + o + 20, v_fma_lane(v_load(dk + o + 20), v_load(q + 20), d1, 2));
-                v_store(dk + o + 84, v_fma_lane(v_load(dk + o + 84), v_load(dy + 20), p1, 2));
-                dq6 = v_fma_lane(dq6, v_load(k + o + 24), d1, 2);
-                v_store(dk + o + 24, v_fma_lane(v_load(dk + o + 24), v_load(q + 24), d1, 2));
-                v_store(dk + o + 88, v_fma_lane(v_load(dk + o + 88), v_load(dy + 24), p1, 2));
-                dq7 = v_fma_lane(dq7, v_load(k + o + 28), d1, 2);
-                v_store(dk + o + 28, v_fma_lane(v_load(dk + o + 28), v_load(q + 28), d1, 2));
-                v_store(dk + o + 92, v_fma_lane(v_load(dk + o + 92), v_load(dy + 28), p1, 2));
-            }
-            if (nk - j > 3) {
-                const int64_t o = (int64_t)kv[j + 3] * 192;
-                dq4 = v_fma_lane(dq4, v_load(k + o + 16), d1, 3);
-                v_store(dk + o + 16, v_fma_lane(v_load(dk + o + 16), v_load(q + 16), d1, 3));
-                v_store(dk + o + 80, v_fma_lane(v_load(dk + o + 80), v_load(dy + 16), p1, 3));
-                dq5 = v_fma_lane(dq5, v_load(k + o + 20), d1, 3);
-                v_store(dk + o + 20, v_fma_lane(v_load(dk + o + 20), v_load(q + 20), d1, 3));
-                v_store(dk + o + 84, v_fma_lane(v_load(dk + o + 84), v_load(dy + 20), p1, 3));
-                dq6 = v_fma_lane(dq6, v_load(k + o + 24), d1, 3);
-                v_store(dk + o + 24, v_fma_lane(v_load(dk + o + 24), v_load(q + 24), d1, 3));
-                v_store(dk + o + 88, v_fma_lane(v_load(dk + o + 88), v_load(dy + 24), p1, 3));
-                dq7 = v_fma_lane(dq7, v_load(k + o + 28), d1, 3);
-                v_store(dk + o + 28, v_fma_lane(v_load(dk + o + 28), v_load(q + 28), d1, 3));
-                v_store(dk + o + 92, v_fma_lane(v_load(dk + o + 92), v_load(dy + 28), p1, 3));
-            }
+        if (count - j > 2) {
+            const float *k2 = keys + (int64_t)key_rows[j + 2] * 192;
+            float *dk2 = d_keys + (int64_t)key_rows[j + 2] * 192;
+            float *dv2 = dk2 + 64;
+            dq0 = v_fma_lane(dq0, v_load(k2), d0, 2);
+            v_store(dk2, v_fma_lane(v_load(dk2), v_load(query), d0, 2));
+            v_store(dv2, v_fma_lane(v_load(dv2), v_load(dy), p0, 2));
+            dq1 = v_fma_lane(dq1, v_load(k2 + 4), d0, 2);
+            v_store(dk2 + 4, v_fma_lane(v_load(dk2 + 4), v_load(query + 4), d0, 2));
+            v_store(dv2 + 4, v_fma_lane(v_load(dv2 + 4), v_load(dy + 4), p0, 2));
+            dq2 = v_fma_lane(dq2, v_load(k2 + 8), d0, 2);
+            v_store(dk2 + 8, v_fma_lane(v_load(dk2 + 8), v_load(query + 8), d0, 2));
+            v_store(dv2 + 8, v_fma_lane(v_load(dv2 + 8), v_load(dy + 8), p0, 2));
+            dq3 = v_fma_lane(dq3, v_load(k2 + 12), d0, 2);
+            v_store(dk2 + 12, v_fma_lane(v_load(dk2 + 12), v_load(query + 12), d0, 2));
+            v_store(dv2 + 12, v_fma_lane(v_load(dv2 + 12), v_load(dy + 12), p0, 2));
         }
-        v_store(dq + 16, dq4);
-        v_store(dq + 20, dq5);
-        v_store(dq + 24, dq6);
-        v_store(dq + 28, dq7);
+        if (count - j > 3) {
+            const float *k3 = keys + (int64_t)key_rows[j + 3] * 192;
+            float *dk3 = d_keys + (int64_t)key_rows[j + 3] * 192;
+            float *dv3 = dk3 + 64;
+            dq0 = v_fma_lane(dq0, v_load(k3), d0, 3);
+            v_store(dk3, v_fma_lane(v_load(dk3), v_load(query), d0, 3));
+            v_store(dv3, v_fma_lane(v_load(dv3), v_load(dy), p0, 3));
+            dq1 = v_fma_lane(dq1, v_load(k3 + 4), d0, 3);
+            v_store(dk3 + 4, v_fma_lane(v_load(dk3 + 4), v_load(query + 4), d0, 3));
+            v_store(dv3 + 4, v_fma_lane(v_load(dv3 + 4), v_load(dy + 4), p0, 3));
+            dq2 = v_fma_lane(dq2, v_load(k3 + 8), d0, 3);
+            v_store(dk3 + 8, v_fma_lane(v_load(dk3 + 8), v_load(query + 8), d0, 3));
+            v_store(dv3 + 8, v_fma_lane(v_load(dv3 + 8), v_load(dy + 8), p0, 3));
+            dq3 = v_fma_lane(dq3, v_load(k3 + 12), d0, 3);
+            v_store(dk3 + 12, v_fma_lane(v_load(dk3 + 12), v_load(query + 12), d0, 3));
+            v_store(dv3 + 12, v_fma_lane(v_load(dv3 + 12), v_load(dy + 12), p0, 3));
+        }
     }
+    v_store(d_query, dq0);
+    v_store(d_query + 4, dq1);
+    v_store(d_query + 8, dq2);
+    v_store(d_query + 12, dq3);
+    p = probabilities;
+    d = slopes;
+    vf dq4 = v_load(d_query + 16);
+    vf dq5 = v_load(d_query + 20);
+    vf dq6 = v_load(d_query + 24);
+    vf dq7 = v_load(d_query + 28);
+    for (int64_t j = 0; j < count; j += 4, p += 16, d += 8) {
+        const vf p1 = v_load(p + 4);
+        const vf d1 = v_load(d + 4);
+        const float *k0 = keys + (int64_t)key_rows[j] * 192;
+        float *dk0 = d_keys + (int64_t)key_rows[j] * 192;
+        float *dv0 = dk0 + 64;
+        dq4 = v_fma_lane(dq4, v_load(k0 + 16), d1, 0);
+        v_store(dk0 + 16, v_fma_lane(v_load(dk0 + 16), v_load(query + 16), d1, 0));
+        v_store(dv0 + 16, v_fma_lane(v_load(dv0 + 16), v_load(dy + 16), p1, 0));
+        dq5 = v_fma_lane(dq5, v_load(k0 + 20), d1, 0);
+        v_store(dk0 + 20, v_fma_lane(v_load(dk0 + 20), v_load(query + 20), d1, 0));
+        v_store(dv0 + 20, v_fma_lane(v_load(dv0 + 20), v_load(dy + 20), p1, 0));
+        dq6 = v_fma_lane(dq6, v_load(k0 + 24), d1, 0);
+        v_store(dk0 + 24, v_fma_lane(v_load(dk0 + 24), v_load(query + 24), d1, 0));
+        v_store(dv0 + 24, v_fma_lane(v_load(dv0 + 24), v_load(dy + 24), p1, 0));
+        dq7 = v_fma_lane(dq7, v_load(k0 + 28), d1, 0);
+        v_store(dk0 + 28, v_fma_lane(v_load(dk0 + 28), v_load(query + 28), d1, 0));
+        v_store(dv0 + 28, v_fma_lane(v_load(dv0 + 28), v_load(dy + 28), p1, 0));
+        if (count - j > 1) {
+            const float *k1 = keys + (int64_t)key_rows[j + 1] * 192;
+            float *dk1 = d_keys + (int64_t)key_rows[j + 1] * 192;
+            float *dv1 = dk1 + 64;
+            dq4 = v_fma_lane(dq4, v_load(k1 + 16), d1, 1);
+            v_store(dk1 + 16, v_fma_lane(v_load(dk1 + 16), v_load(query + 16), d1, 1));
+            v_store(dv1 + 16, v_fma_lane(v_load(dv1 + 16), v_load(dy + 16), p1, 1));
+            dq5 = v_fma_lane(dq5, v_load(k1 + 20), d1, 1);
+            v_store(dk1 + 20, v_fma_lane(v_load(dk1 + 20), v_load(query + 20), d1, 1));
+            v_store(dv1 + 20, v_fma_lane(v_load(dv1 + 20), v_load(dy + 20), p1, 1));
+            dq6 = v_fma_lane(dq6, v_load(k1 + 24), d1, 1);
+            v_store(dk1 + 24, v_fma_lane(v_load(dk1 + 24), v_load(query + 24), d1, 1));
+            v_store(dv1 + 24, v_fma_lane(v_load(dv1 + 24), v_load(dy + 24), p1, 1));
+            dq7 = v_fma_lane(dq7, v_load(k1 + 28), d1, 1);
+            v_store(dk1 + 28, v_fma_lane(v_load(dk1 + 28), v_load(query + 28), d1, 1));
+            v_store(dv1 + 28, v_fma_lane(v_load(dv1 + 28), v_load(dy + 28), p1, 1));
+        }
+        if (count - j > 2) {
+            const float *k2 = keys + (int64_t)key_rows[j + 2] * 192;
+            float *dk2 = d_keys + (int64_t)key_rows[j + 2] * 192;
+            float *dv2 = dk2 + 64;
+            dq4 = v_fma_lane(dq4, v_load(k2 + 16), d1, 2);
+            v_store(dk2 + 16, v_fma_lane(v_load(dk2 + 16), v_load(query + 16), d1, 2));
+            v_store(dv2 + 16, v_fma_lane(v_load(dv2 + 16), v_load(dy + 16), p1, 2));
+            dq5 = v_fma_lane(dq5, v_load(k2 + 20), d1, 2);
+            v_store(dk2 + 20, v_fma_lane(v_load(dk2 + 20), v_load(query + 20), d1, 2));
+            v_store(dv2 + 20, v_fma_lane(v_load(dv2 + 20), v_load(dy + 20), p1, 2));
+            dq6 = v_fma_lane(dq6, v_load(k2 + 24), d1, 2);
+            v_store(dk2 + 24, v_fma_lane(v_load(dk2 + 24), v_load(query + 24), d1, 2));
+            v_store(dv2 + 24, v_fma_lane(v_load(dv2 + 24), v_load(dy + 24), p1, 2));
+            dq7 = v_fma_lane(dq7, v_load(k2 + 28), d1, 2);
+            v_store(dk2 + 28, v_fma_lane(v_load(dk2 + 28), v_load(query + 28), d1, 2));
+            v_store(dv2 + 28, v_fma_lane(v_load(dv2 + 28), v_load(dy + 28), p1, 2));
+        }
+        if (count - j > 3) {
+            const float *k3 = keys + (int64_t)key_rows[j + 3] * 192;
+            float *dk3 = d_keys + (int64_t)key_rows[j + 3] * 192;
+            float *dv3 = dk3 + 64;
+            dq4 = v_fma_lane(dq4, v_load(k3 + 16), d1, 3);
+            v_store(dk3 + 16, v_fma_lane(v_load(dk3 + 16), v_load(query + 16), d1, 3));
+            v_store(dv3 + 16, v_fma_lane(v_load(dv3 + 16), v_load(dy + 16), p1, 3));
+            dq5 = v_fma_lane(dq5, v_load(k3 + 20), d1, 3);
+            v_store(dk3 + 20, v_fma_lane(v_load(dk3 + 20), v_load(query + 20), d1, 3));
+            v_store(dv3 + 20, v_fma_lane(v_load(dv3 + 20), v_load(dy + 20), p1, 3));
+            dq6 = v_fma_lane(dq6, v_load(k3 + 24), d1, 3);
+            v_store(dk3 + 24, v_fma_lane(v_load(dk3 + 24), v_load(query + 24), d1, 3));
+            v_store(dv3 + 24, v_fma_lane(v_load(dv3 + 24), v_load(dy + 24), p1, 3));
+            dq7 = v_fma_lane(dq7, v_load(k3 + 28), d1, 3);
+            v_store(dk3 + 28, v_fma_lane(v_load(dk3 + 28), v_load(query + 28), d1, 3));
+            v_store(dv3 + 28, v_fma_lane(v_load(dv3 + 28), v_load(dy + 28), p1, 3));
+        }
+    }
+    v_store(d_query + 16, dq4);
+    v_store(d_query + 20, dq5);
+    v_store(d_query + 24, dq6);
+    v_store(d_query + 28, dq7);
 }
 
-KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
+KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict ancestors,
+        const int32_t *restrict depth, int64_t keys_ld, const float *restrict probabilities,
+        const float *restrict d_out, float *restrict d_qkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[512];
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
-        const int64_t room = 64 / quads, most = r + (room < 8 ? room : 8), limit = most < hi ? most : hi;
-        for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++) continue;
-        for (int64_t g = 0; g < 2; g++) {
+        const int64_t fit = 64 / quads, most = r + (fit < 8 ? fit : 8), limit = most < hi ? most : hi;
+        for (end = r + 1; end < limit && (depth[end] >> 2) + 1 == quads; end++)
+            continue;
+        for (int64_t c = 0, p = 0; c < 64; c += 32, p += 8) {
+            for (int64_t i = r; i < end; i++)
+                attention_grad_4x16_slopes(d_out + i * 64 + c, qkv + 128 + c, ancestors + i * keys_ld, depth[i] + 1,
+                    probabilities + i * keys_ld * 4 + p, slopes + (i - r) * quads * 8);
             for (int64_t i = r; i < end; i++) {
-                float *d = slopes + (i - r) * quads * 8;
-                attention_grad_4x16_slopes_group(dout + i * 64 + g * 32, qkv + 128 + g * 32, anc + i * anc_ld, depth[i] + 1,
-                    probs + i * anc_ld * 4 + g * 8, d);
-            }
-            for (int64_t i = r; i < end; i++) {
-                const int32_t *kv = anc + i * anc_ld;
-                const int64_t own = (int64_t)kv[depth[i]] * 192 + g * 32;
-                attention_grad_4x16_scatter_group(qkv + own, qkv + 64 + g * 32, dout + i * 64 + g * 32, kv, depth[i] + 1,
-                    probs + i * anc_ld * 4 + g * 8, slopes + (i - r) * quads * 8, dqkv + own, dqkv + 64 + g * 32);
+                const int32_t *key_rows = ancestors + i * keys_ld;
+                const int64_t own = (int64_t)key_rows[depth[i]] * 192 + c;
+                attention_grad_4x16_scatter(qkv + own, qkv + 64 + c, d_out + i * 64 + c, key_rows, depth[i] + 1,
+                    probabilities + i * keys_ld * 4 + p, slopes + (i - r) * quads * 8,
+                    d_qkv + own, d_qkv + 64 + c);
             }
         }
     }
@@ -4990,7 +5242,8 @@ KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restri
 
 /* ==== 23 product_192x64 ============================================================================================ */
 
-/* C = A B on every row: [rows][192] x [192][64]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
+/* C = A B on every row: [rows][192] x [192][64]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024
+   bytes a row and 49,152 more. Used by: d_rms. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 6144 floats. */
 STREAMING KERNEL void product_192x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
@@ -5281,7 +5534,8 @@ STREAMING KERNEL void product_192x64(const float *restrict a, const float *restr
 
 /* ==== 24 outer_64x192_update ======================================================================================= */
 
-/* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
+/* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024
+   bytes a row and 344,064 more. Used by: gradient of wqkv. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
 STREAMING KERNEL void outer_64x192_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at) {
     const svbool_t all = svptrue_b32();
@@ -5449,44 +5703,90 @@ STREAMING KERNEL void outer_64x192_update(const float *restrict a, const float *
 
 /* ==== 25 rows_rms_grad_to_lookup_grad ============================================================================== */
 
-/* Each row by itself, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 960 FLOPs a row. */
-KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0, const float *p1, const float *p3, const float *p5, float *p7, const int32_t *i7, float *p8, const int32_t *i8)
+/* Each row by itself, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 832 FLOPs a row. 2,056 bytes a
+   row. Used by: rms_grad, d_e, d_add, lookup_grad. */
+KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_rms_in, const float *e_in, const float *collect_in, const float *add_in, float *d_pos_emb_sum, const int32_t *pair_position, float *d_tok_emb_sum, const int32_t *pair_token)
 {
     int64_t r = lo;
     for (; r < hi; r++) {
         vf t0[16];
-        { const float *x = p0 + (r) * 64; for (int j = 0; j < 16; j++) t0[j] = v_load(x + j * 4); }
+        const float *p0 = d_rms_in + r * 64;
+        for (int j = 0; j < 16; j++) t0[j] = v_load(p0 + j * 4);
         vf t1[16];
-        { const float *x = p1 + (r) * 64; for (int j = 0; j < 16; j++) t1[j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t2[16], q2, u2;
-        { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
-        for (int j = 1; j < 16; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
-        const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.015625f);
-        for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
+        const float *p1 = e_in + r * 64;
+        for (int j = 0; j < 16; j++) t1[j] = v_load(p1 + j * 4);
+        vf t2[16];
+        vf q2_0, q2_1;
+        q2_0 = v_mul(t1[0], t1[0]);
+        for (int j = 1; j < 16; j++) q2_0 = v_fma(t1[j], t1[j], q2_0);
+        q2_1 = v_mul(t0[0], t1[0]);
+        for (int j = 1; j < 16; j++) q2_1 = v_fma(t0[j], t1[j], q2_1);
+        const float4 s2_0 = v_rsqrt4((float4){ v_sum(q2_0) } * 0.015625f + RMS_EPS);
+        const float4 s2_1 = s2_0 * s2_0 * s2_0 * ((float4){ v_sum(q2_1) } * 0.015625f);
+        for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], v_set1(s2_1[0]), v_mul(t0[j], v_set1(s2_0[0])));
         vf t3[16];
-        { const float *x = p3 + (r) * 64; for (int j = 0; j < 16; j++) t3[j] = v_load(x + j * 4); }
+        const float *p3 = collect_in + r * 64;
+        for (int j = 0; j < 16; j++) t3[j] = v_load(p3 + j * 4);
         vf t4[16];
         for (int j = 0; j < 16; j++) t4[j] = v_add(t3[j], t2[j]);
         vf t5[16];
-        { const float *x = p5 + (r) * 64; for (int j = 0; j < 16; j++) t5[j] = v_load(x + j * 4); }
-        /* dx = s dy - x s^3 mean(dy x), s = 1 / sqrt(mean(x^2) + eps) */
-        vf t6[16], q6, u6;
-        { q6 = v_mul(t5[0], t5[0]); u6 = v_mul(t4[0], t5[0]); }
-        for (int j = 1; j < 16; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
-        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
-        const float4 c6 = s6 * s6 * s6 * ((float4){ v_sum(u6) } * 0.015625f);
-        for (int j = 0; j < 16; j++) t6[j] = v_fnma(t5[j], v_set1(c6[0]), v_mul(t4[j], v_set1(s6[0])));
-        { float *x = p7 + (int64_t)i7[r] * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
-        { float *x = p8 + (int64_t)i8[r] * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
+        const float *p5 = add_in + r * 64;
+        for (int j = 0; j < 16; j++) t5[j] = v_load(p5 + j * 4);
+        vf t6[16];
+        vf q6_0, q6_1;
+        q6_0 = v_mul(t5[0], t5[0]);
+        for (int j = 1; j < 16; j++) q6_0 = v_fma(t5[j], t5[j], q6_0);
+        q6_1 = v_mul(t4[0], t5[0]);
+        for (int j = 1; j < 16; j++) q6_1 = v_fma(t4[j], t5[j], q6_1);
+        const float4 s6_0 = v_rsqrt4((float4){ v_sum(q6_0) } * 0.015625f + RMS_EPS);
+        const float4 s6_1 = s6_0 * s6_0 * s6_0 * ((float4){ v_sum(q6_1) } * 0.015625f);
+        for (int j = 0; j < 16; j++) t6[j] = v_fnma(t5[j], v_set1(s6_1[0]), v_mul(t4[j], v_set1(s6_0[0])));
+        float *p7 = d_pos_emb_sum + (int64_t)pair_position[r] * 64;
+        for (int j = 0; j < 16; j++) v_store(p7 + j * 4, v_add(v_load(p7 + j * 4), t6[j]));
+        float *p8 = d_tok_emb_sum + (int64_t)pair_token[r] * 64;
+        for (int j = 0; j < 16; j++) v_store(p8 + j * 4, v_add(v_load(p8 + j * 4), t6[j]));
     }
 }
 
-/* ==== 26 batch ===================================================================================================== */
+/* ==== 26 rows_lookup_to_rms_2 ====================================================================================== */
+
+/* Each row by itself, [rows][64]: add, rms, store, rms, store. 448 FLOPs a row. 1,032 bytes a row. Used by: lookup,
+   add, e, rms. */
+KERNEL void rows_lookup_to_rms_2(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token, const float *pos_emb_in, const int32_t *pair_position, float *e_out, float *rms_out)
+{
+    int64_t r = lo;
+    for (; r < hi; r++) {
+        vf t0[16];
+        const float *p0 = tok_emb_in + (int64_t)pair_token[r] * 64;
+        for (int j = 0; j < 16; j++) t0[j] = v_load(p0 + j * 4);
+        vf t1[16];
+        const float *p1 = pos_emb_in + (int64_t)pair_position[r] * 64;
+        for (int j = 0; j < 16; j++) t1[j] = v_load(p1 + j * 4);
+        vf t2[16];
+        for (int j = 0; j < 16; j++) t2[j] = v_add(t0[j], t1[j]);
+        vf t3[16];
+        vf q3_0;
+        q3_0 = v_mul(t2[0], t2[0]);
+        for (int j = 1; j < 16; j++) q3_0 = v_fma(t2[j], t2[j], q3_0);
+        const float4 s3_0 = v_rsqrt4((float4){ v_sum(q3_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 16; j++) t3[j] = v_mul(t2[j], v_set1(s3_0[0]));
+        float *p4 = e_out + r * 64;
+        for (int j = 0; j < 16; j++) v_store(p4 + j * 4, t3[j]);
+        vf t5[16];
+        vf q5_0;
+        q5_0 = v_mul(t3[0], t3[0]);
+        for (int j = 1; j < 16; j++) q5_0 = v_fma(t3[j], t3[j], q5_0);
+        const float4 s5_0 = v_rsqrt4((float4){ v_sum(q5_0) } * 0.015625f + RMS_EPS);
+        for (int j = 0; j < 16; j++) t5[j] = v_mul(t3[j], v_set1(s5_0[0]));
+        float *p6 = rms_out + r * 64;
+        for (int j = 0; j < 16; j++) v_store(p6 + j * 4, t5[j]);
+    }
+}
+
+/* ==== 27 train ===================================================================================================== */
 
 /* The lists of the rows that row r with pair row p attends to: its parent's, and itself, repeated up to a multiple of four. */
-static inline void inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
+static inline void train_inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
 {
     static const four parents[4] = { { 0 }, { -1 }, { -1, -1 }, { -1, -1, -1 } };
     const int64_t whole = depth & ~(int64_t)3;
@@ -5558,7 +5858,7 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
     int32_t *pair_token = index_of(s, s->at_pair_token), *pair_position = index_of(s, s->at_pair_position);
     int32_t *pair_of = index_of(s, s->at_pair_of), *depth = index_of(s, s->at_depth), *parent = index_of(s, s->at_parent);
     int32_t *count = index_of(s, s->at_count);
-    int64_t *said = longs_of(s, s->at_said);
+    int64_t *target_at = longs_of(s, s->at_target_at);
     const int32_t forget = !s->sharing;
     int32_t rows = 0, pairs = 0, positions = 0;
     share_documents(s, n, threads);
@@ -5593,8 +5893,8 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
                 depth[r] = t;
                 parent[r] = last[b];
                 count[r] = 1 + (new_row ? 0 : count[r]);
-                inherit(s, r, p, last[b], t);
-                said[positions++] = (int64_t)r * 28 + (here >> 16 & 0xFFFF);
+                train_inherit(s, r, p, last[b], t);
+                target_at[positions++] = (int64_t)r * 28 + (here >> 16 & 0xFFFF);
                 /* documents that go on move up */
                 last[kept] = r;
                 at[kept] = at[b] + 1;
@@ -5620,46 +5920,44 @@ static void find_rows(eegen *s, int64_t n, int64_t threads)
 static void next_batch(eegen *s)
 {
     int32_t *chosen = index_of(s, s->at_chosen);
-    const int32_t *ahead = index_of(s, s->at_ahead);
-    const int known = s->ahead[0] == s->rng;
+    const int32_t *next_chosen = index_of(s, s->at_next_chosen);
+    const int known = s->prefetched[0] == s->rng;
     for (int64_t b = 0; b < s->batch; b++) {
         if (!s->random) {
             chosen[b] = (int32_t)s->cursor;
             s->cursor = s->cursor + 1 == s->documents ? 0 : s->cursor + 1;
         }
-        else chosen[b] = known ? ahead[b] : (int32_t)(next_random(&s->rng) % (uint64_t)s->documents);
+        else chosen[b] = known ? next_chosen[b] : (int32_t)(next_random(&s->rng) % (uint64_t)s->documents);
     }
-    if (s->random && known) s->rng = s->ahead[1];
+    if (s->random && known) s->rng = s->prefetched[1];
     find_rows(s, s->batch, s->threads);
 }
 
 /* Brings what the next random batch will read towards the core while this step computes, one thing a call: where its
    documents start, their positions, and the marks of their prefixes. The random stream is looked ahead in, not moved. */
-static void look_ahead(eegen *s, int what)
+static void prefetch_batch(eegen *s, int what)
 {
     const int64_t *starts = longs_of(s, s->at_starts);
     const uint64_t *place = (const uint64_t *)longs_of(s, s->at_place), *seen = (const uint64_t *)longs_of(s, s->at_seen);
-    int32_t *ahead = index_of(s, s->at_ahead);
+    int32_t *next_chosen = index_of(s, s->at_next_chosen);
     if (!s->random) return;
     if (what == 0) {
-        s->ahead[0] = s->ahead[1] = s->rng;
+        s->prefetched[0] = s->prefetched[1] = s->rng;
         for (int64_t b = 0; b < s->batch; b++) {
-            ahead[b] = (int32_t)(next_random(&s->ahead[1]) % (uint64_t)s->documents);
-            __builtin_prefetch(starts + ahead[b]);
+            next_chosen[b] = (int32_t)(next_random(&s->prefetched[1]) % (uint64_t)s->documents);
+            __builtin_prefetch(starts + next_chosen[b]);
         }
     } else
         for (int64_t b = 0; b < s->batch; b++) {
-            const int64_t start = starts[ahead[b]];
+            const int64_t start = starts[next_chosen[b]];
             if (what == 1) __builtin_prefetch(place + start);
             else
-                for (int64_t i = start; i < starts[ahead[b] + 1]; i++) __builtin_prefetch(seen + (place[i] >> 32));
+                for (int64_t i = start; i < starts[next_chosen[b] + 1]; i++) __builtin_prefetch(seen + (place[i] >> 32));
         }
 }
 
-/* ==== 27 step ====================================================================================================== */
-
-/* Logits of the thread's rows given, from the documents' tokens up. */
-static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span levels)
+/* Logits of the thread's rows, from the tokens up. */
+static void train_forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span levels)
 {
     (void)thread; (void)my_pairs; (void)my_rows; (void)levels;
     float *const add = floats_of(s, s->at_slot[0]);
@@ -5689,22 +5987,22 @@ static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span 
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
-static double batch_loss(eegen *s, int64_t thread, int64_t threads)
+static double train_loss(eegen *s, int64_t thread, int64_t threads)
 {
-    const span my_rows = own(s, s->at_first_row, thread);
+    const span my_rows = own(s, s->at_first_row, thread), my_positions = own(s, s->at_first_position, thread);
     double total = 0.0;
-    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
-    if (threads > 1) wait_for_all(s);
+    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, my_positions);
+if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
 }
 
-/* The gradient of every parameter; with `how`, those that one product makes are used up at once to update the weights. */
-static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
+/* The gradient of every parameter; with `how`, those that one product makes update the weights at once. */
+static void train_backward(eegen *s, int64_t thread, int64_t threads, const rates *how)
 {
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = levels_of(s, thread);
     const span my_pairs = own(s, s->at_first_pair, thread), my_rows = own(s, s->at_first_row, thread);
-    (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
+    (void)pairs; (void)rows; (void)my_pairs; (void)my_rows; (void)levels; (void)how; (void)threads;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -5764,36 +6062,13 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
             thread ? sums + 1024 : gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
-/* Rows [lo, hi) of a matrix into its other copy, four at a time, a line of each: few rows of the copy are open at once. */
-static void turn(const float *w, float *packed, int64_t cols, int64_t ld, int64_t packed_ld, int64_t lo, int64_t hi)
-{
-    for (int64_t left = 0; left < cols; left += 16)
-        for (int64_t r = lo; r < hi; r += 4)
-            for (int64_t c = left; c < left + 16 && c < cols; c += 4) {
-                const float *x = w + r * ld + c;
-                v_store_transposed(packed + c * packed_ld + r, packed_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
-            }
-}
-
-/* The other copy of every matrix that has one, as a host may have changed the weights. */
-static void write_packed(eegen *s, int64_t thread, int64_t threads)
-{
-    const float *w = weights_of(s);
-    float *packed = packed_of(s);
-    turn(w + W_layers_0_wqkv, packed + P_layers_0_wqkv, 192, 192, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_wo, packed + P_layers_0_wo, 64, 64, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_w1, packed + P_layers_0_w1, 256, 272, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_w2, packed + P_layers_0_w2, 256, 272, 64, PART(0, 64, 4));
-    turn(w + W_lm_head, packed + P_lm_head, 64, 64, 28, PART(0, 28, 4));
-}
-
 /* What the other threads have added up, to the gradients; their sums are cleared for the next step. */
 static void add_sums(eegen *s, int64_t thread, int64_t threads)
 {
     float *g = gradients_of(s);
     const struct { float *to; int64_t from, part[2]; } ranges[] = {
-        { g + W_tok_emb, 1024, { PART(0, 1728, 16) } },
-        { g + W_pos_emb, 0, { PART(0, 1024, 16) } },
+        { g + W_tok_emb, 1024, { PART_LO(0, 1728, 16), PART_HI(0, 1728, 16) } },
+        { g + W_pos_emb, 0, { PART_LO(0, 1024, 16), PART_HI(0, 1024, 16) } },
     };
     for (uint64_t k = 0; k < sizeof ranges / sizeof *ranges; k++)
         for (int64_t t = 1; t < threads; t++) {
@@ -5809,7 +6084,7 @@ static void add_sums(eegen *s, int64_t thread, int64_t threads)
 static float clipping(eegen *s, int64_t thread, int64_t threads)
 {
     const float *g = gradients_of(s);
-    const int64_t mine[] = { PART(0, WEIGHTS, 16) };
+    const int64_t mine[] = { PART_LO(0, WEIGHTS, 16), PART_HI(0, WEIGHTS, 16) };
     double squares = 0.0;
     for (int64_t lo = mine[0], hi; lo < mine[1]; lo = hi) {
         vf sum = v_zero();
@@ -5836,49 +6111,44 @@ static void update_ranges(eegen *s, const rates *h, float scale, const int64_t (
             v4_update(&now, v4_mul(v4_set1(scale), v4_load(g + i)), w + i, m + i, v + i);
 }
 
-/* The update of the parameters whose gradient is not one product's: those whose is are updated where it is made. Where
-   gradients are clipped, none has been. */
-static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
+/* The update of the parameters whose gradient is in memory: with `all` of every one, else of those that the backward pass has
+   not updated. Where gradients are clipped, all are in memory. */
+static void update(eegen *s, int64_t thread, int64_t threads, const rates *h, int all)
 {
-    const int64_t loose[][2] = { { PART(0, 2752, 16) } }, all[][2] = { { PART(0, 55744, 16) } };
-    const int clips = s->clip > 0.0;
-    const float scale = clips ? clipping(s, thread, threads) : 1.0f;
-    update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
-    if (clips) {
+    const int64_t unfused[][2] = {
+        { PART_LO(0, 2752, 16), PART_HI(0, 2752, 16) },
+    };
+    const int64_t every[][2] = {
+        { PART_LO(0, 55744, 16), PART_HI(0, 55744, 16) },
+    };
+const float scale = s->clip > 0.0 ? clipping(s, thread, threads) : 1.0f;
+    if (all) update_ranges(s, h, scale, every, 1);
+    else update_ranges(s, h, scale, unfused, 1);
+    if (all) {
         if (threads > 1) wait_for_all(s);
         write_packed(s, thread, threads);
         return;
     }
 }
 
-/* ==== 28 interface ================================================================================================= */
-
-#define EXPORT __attribute__((visibility("default")))
-static int64_t whole_lines(int64_t n) { return (n + 63) & ~(int64_t)63; }
-static int64_t keys_for(int64_t longest) { return ((longest + 3) & ~(int64_t)3) + 4; }
-
-/* Lays out the arena for the sizes in its header, which the caller has filled in, and says how many bytes it needs. */
-EXPORT int64_t eegen_arena(void *arena)
+/* Lays out the arena for the sizes in its header, which the caller has filled in. Returns how many bytes it needs. */
+EXPORT int64_t eegen_train_arena(void *arena)
 {
     eegen *s = arena;
     const int64_t documents = s->documents, positions = s->positions, nodes = s->nodes, batch = s->batch, chunk = s->chunk;
-    const int64_t most = batch * s->longest, rows = (most > BLOCK ? most : BLOCK) + 16;
-    const int64_t keys = keys_for(s->longest), threads = s->threads;
-    const int64_t least = (BLOCK + 16) * keys_for(BLOCK), entries = rows * keys > least ? rows * keys : least;
-    const int64_t by_rows = (rows - 16) / BLOCK, by_entries = (entries / keys_for(BLOCK) - 16) / BLOCK;
-    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + PACKED);
-    (void)threads;
-    s->rows_most = rows;
+    const int64_t rows = batch * s->longest + 16, targets = rows, keys = keys_for(s->longest), entries = rows * keys;
+    const int64_t threads = s->threads;
+    int64_t at = HEADER_BYTES + 16 * (int64_t)WEIGHTS + 4 * (int64_t)PACKED;
+    (void)threads; (void)targets; (void)entries;
+    s->row_capacity = rows;
     s->keys = keys;
-    s->samples = by_rows < by_entries ? by_rows : by_entries;
-    if (s->samples > batch) s->samples = batch;
     s->at_starts = at = whole_lines(at);
     at += 8 * (documents + 1);
     s->at_place = at = whole_lines(at);
     at += 8 * (positions);
     s->at_chosen = at = whole_lines(at);
     at += 4 * (batch);
-    s->at_ahead = at = whole_lines(at);
+    s->at_next_chosen = at = whole_lines(at);
     at += 4 * (batch);
     s->at_at = at = whole_lines(at);
     at += 4 * (batch);
@@ -5914,10 +6184,8 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (rows);
     s->at_count = at = whole_lines(at);
     at += 4 * (rows);
-    s->at_said = at = whole_lines(at);
-    at += 8 * (rows);
-    s->at_sample_of = at = whole_lines(at);
-    at += 4 * (rows);
+    s->at_target_at = at = whole_lines(at);
+    at += 8 * (targets);
     s->at_ancestors_prefix = at = whole_lines(at);
     at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
@@ -5932,12 +6200,6 @@ EXPORT int64_t eegen_arena(void *arena)
     at += 4 * (chunk);
     s->at_losses = at = whole_lines(at);
     at += 4 * (chunk);
-    s->at_stream = at = whole_lines(at);
-    at += 8 * (batch);
-    s->at_text = at = whole_lines(at);
-    at += 4 * (batch * (BLOCK + 1));
-    s->at_length = at = whole_lines(at);
-    at += 4 * (batch);
     s->at_slot[0] = at = (at + 4095) & ~(int64_t)4095;
     at += 4 * rows * 64;
     s->at_slot[1] = at = (at + 4095) & ~(int64_t)4095;
@@ -6008,8 +6270,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     eegen *s = arena;
     const int64_t threads = s->threads;
     const float *lr = floats_of(s, s->at_lr);
-    /* The moments of a weight that gets no gradient shrink for ever, and arithmetic on subnormal numbers is very slow. */
-    const uint64_t numbers = flush_subnormals();
+    const uint64_t before = flush_subnormals();
     int64_t i = 0;
     write_packed(s, thread, threads);
     for (; i < count; i++) {
@@ -6017,23 +6278,23 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
         if (thread == 0) next_batch(s);
         if (threads > 1) wait_for_all(s);
         const uint64_t t1 = ticks();
-        if (thread == 0) look_ahead(s, 0);
-        forward(s, thread, own(s, s->at_first_pair, thread), own(s, s->at_first_row, thread), levels_of(s, thread));
-        const float loss = (float)batch_loss(s, thread, threads);
+        if (thread == 0) prefetch_batch(s, 0);
+        train_forward(s, thread, own(s, s->at_first_pair, thread), own(s, s->at_first_row, thread), levels_of(s, thread));
+        const float loss = (float)train_loss(s, thread, threads);
         if (thread == 0) floats_of(s, s->at_losses)[i] = loss;
         if (!(loss < 1e30f)) break;
         const rates h = rates_of(s, lr[i]);
         const uint64_t t2 = ticks();
-        if (thread == 0) look_ahead(s, 1);
-        backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
+        if (thread == 0) prefetch_batch(s, 1);
+        train_backward(s, thread, threads, s->clip > 0.0 ? 0 : &h);
         if (threads > 1) {
             wait_for_all(s);
             add_sums(s, thread, threads);
             wait_for_all(s);
         }
-        if (thread == 0) look_ahead(s, 2);
+        if (thread == 0) prefetch_batch(s, 2);
         const uint64_t t3 = ticks();
-        update(s, thread, threads, &h);
+        update(s, thread, threads, &h, s->clip > 0.0);
         if (threads > 1) wait_for_all(s);
         if (thread == 0) {
             s->step++;
@@ -6043,7 +6304,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
             s->ticks[3] += ticks() - t3;
         }
     }
-    restore_subnormals(numbers);
+    restore_subnormals(before);
     return i;
 }
 
@@ -6053,15 +6314,165 @@ EXPORT double eegen_loss(void *arena, int64_t n)
     eegen *s = arena;
     write_packed(s, 0, 1);
     find_rows(s, n, 1);
-    forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
-    return batch_loss(s, 0, 1) * (double)s->count;
+    train_forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
+    return train_loss(s, 0, 1) * (double)s->count;
 }
 
 /* The same, and the gradient of their mean loss. */
 EXPORT double eegen_gradient(void *arena, int64_t n)
 {
     const double loss = eegen_loss(arena, n);
-    backward(arena, 0, 1, 0);
+    train_backward(arena, 0, 1, 0);
+    return loss;
+}
+
+/* One step of the optimizer with the gradients in memory, at the first of the learning rates in `lr`. */
+EXPORT void eegen_update(void *arena)
+{
+    eegen *s = arena;
+    const rates h = rates_of(s, floats_of(s, s->at_lr)[0]);
+    const uint64_t before = flush_subnormals();
+    update(s, 0, 1, &h, 1);
+    restore_subnormals(before);
+    s->step++;
+}
+
+/* ==== 28 infer ===================================================================================================== */
+
+/* The lists of the rows that row r with pair row p attends to: its parent's, and itself, repeated up to a multiple of four. */
+static inline void infer_inherit(const eegen *s, int32_t r, int32_t p, int32_t parent, int64_t depth)
+{
+    static const four parents[4] = { { 0 }, { -1 }, { -1, -1 }, { -1, -1, -1 } };
+    const int64_t whole = depth & ~(int64_t)3;
+    {
+        int32_t *own = index_of(s, s->at_ancestors_pair) + r * s->keys;
+        const int32_t *from = index_of(s, s->at_ancestors_pair) + (depth ? parent : r) * s->keys;
+#pragma GCC unroll 1
+        for (int64_t i = 0; i < whole; i += 4) *(four *)(own + i) = *(const four *)(from + i);
+        *(four *)(own + whole) = (*(const four *)(from + whole) & parents[depth & 3]) | (p & ~parents[depth & 3]);
+    }
+    (void)p;
+}
+
+/* Logits of rows, from their tokens up. What earlier calls left of their ancestors is the cache. */
+static void infer_forward(eegen *s, span my_pairs, span my_rows, span levels)
+{
+    const int64_t thread = 0;
+    (void)thread; (void)my_pairs; (void)my_rows; (void)levels;
+    float *const e = floats_of(s, s->at_slot[0]);
+    float *const rms = floats_of(s, s->at_slot[1]);
+    float *const qkv = floats_of(s, s->at_slot[2]);
+    float *const probs_a = floats_of(s, s->at_slot[4]);
+    float *const a = floats_of(s, s->at_slot[3]);
+    float *const r = floats_of(s, s->at_slot[5]);
+    float *const rms2 = floats_of(s, s->at_slot[3]);
+    float *const h = floats_of(s, s->at_slot[6]);
+    float *const x = floats_of(s, s->at_slot[3]);
+    float *const logits = floats_of(s, s->at_slot[7]);
+    float *const weights = weights_of(s);
+    float *const packed = packed_of(s);
+    float *const scratch = floats_of(s, s->at_scratch) + thread * SCRATCH;
+    rows_lookup_to_rms_2(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
+            weights + W_pos_emb, index_of(s, s->at_pair_position), e, rms);
+    product_64x192(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi, scratch);
+    attention_4x16(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
+            my_rows.hi);
+    product_64x64_add(a, packed + P_layers_0_wo, r, my_rows.lo, my_rows.hi, scratch, e, index_of(s, s->at_pair_of));
+    rows_rms(my_rows.lo, my_rows.hi, r, rms2);
+    product_64x256_relu(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi, scratch);
+    product_256x64_add(h, packed + P_layers_0_w2, x, my_rows.lo, my_rows.hi, scratch, r);
+    product_64x28(x, packed + P_lm_head, logits, my_rows.lo, my_rows.hi, scratch);
+}
+
+/* Depth, ancestors and levels of rows whose parents are known and come before them. Returns the levels. */
+static span list_rows(eegen *s, int64_t lo, int64_t hi)
+{
+    const int32_t *parent = index_of(s, s->at_parent);
+    int32_t *depth = index_of(s, s->at_depth);
+    int64_t *level = longs_of(s, s->at_level);
+    for (int64_t r = lo; r < hi; r++) {
+        depth[r] = parent[r] < 0 ? 0 : depth[parent[r]] + 1;
+        if (r == lo || depth[r] != depth[r - 1]) level[depth[r]] = r;
+        infer_inherit(s, (int32_t)r, index_of(s, s->at_pair_of)[r], parent[r], depth[r]);
+    }
+    level[depth[hi - 1] + 1] = hi;
+    return (span){ depth[lo], depth[hi - 1] + 1 };
+}
+
+/* Lays out the arena for the sizes in its header, which the caller has filled in: `row_capacity` rows, `positions` positions,
+   `batch` samples, chains of at most `longest` rows. Returns how many bytes it needs. */
+EXPORT int64_t eegen_infer_arena(void *arena)
+{
+    eegen *s = arena;
+    const int64_t rows = s->row_capacity + 16, targets = s->positions, batch = s->batch, threads = 1;
+    const int64_t keys = keys_for(s->longest), entries = rows * keys;
+    int64_t at = HEADER_BYTES + 4 * (int64_t)WEIGHTS + 4 * (int64_t)PACKED;
+    (void)threads; (void)entries;
+    s->keys = keys;
+    s->at_level = at = whole_lines(at);
+    at += 8 * ((BLOCK + 1) * threads);
+    s->at_last = at = whole_lines(at);
+    at += 4 * (batch);
+    s->at_pair_token = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_pair_position = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_pair_of = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_depth = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_parent = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_count = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_target_at = at = whole_lines(at);
+    at += 8 * (targets);
+    s->at_sample_of = at = whole_lines(at);
+    at += 4 * (rows);
+    s->at_ancestors_prefix = at = whole_lines(at);
+    at += 4 * (entries);
+    s->at_ancestors_pair = at = whole_lines(at);
+    at += 4 * (entries);
+    s->at_scratch = at = whole_lines(at);
+    at += 4 * (SCRATCH * threads);
+    s->at_stream = at = whole_lines(at);
+    at += 8 * (batch);
+    s->at_text = at = whole_lines(at);
+    at += 4 * (batch * (BLOCK + 1));
+    s->at_length = at = whole_lines(at);
+    at += 4 * (batch);
+    s->at_slot[0] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[1] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[2] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 192;
+    s->at_slot[3] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[4] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * entries * 4;
+    s->at_slot[5] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 64;
+    s->at_slot[6] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 272;
+    s->at_slot[7] = at = (at + 4095) & ~(int64_t)4095;
+    at += 4 * rows * 28;
+    return s->bytes = whole_lines(at) + 4096;
+}
+
+/* The loss of rows, level after level, whose tokens, parents, pair rows, counts and targets the caller has written: summed
+   over the positions. */
+EXPORT double eegen_evaluate(void *arena, int64_t rows, int64_t pairs, int64_t positions)
+{
+    eegen *s = arena;
+    write_packed(s, 0, 1);
+    s->count = positions;
+    infer_forward(s, (span){ 0, pairs }, (span){ 0, rows }, list_rows(s, 0, rows));
+    const span my_rows = { 0, rows }, my_positions = { 0, positions };
+    double loss;
+    const int64_t thread = 0;
+    loss = cross_entropy_27(s, floats_of(s, s->at_slot[7]), my_rows, my_positions);
+(void)thread;
     return loss;
 }
 
@@ -6080,19 +6491,15 @@ static int32_t draw(const eegen *s, const float *logits, uint64_t *stream)
     return VOCAB - 1;
 }
 
-/* Completes the texts of the first n samples, one level of all of them at a time: what earlier levels left in the row
-   buffers is the cache of keys and values. A sample can be longer than any document, and its lists of ancestors too. */
+/* Completes the texts of the first n samples, one level of all of them at a time. */
 EXPORT void eegen_sample(void *arena, int64_t n)
 {
     eegen *s = arena;
     int32_t *last = index_of(s, s->at_last), *sample = index_of(s, s->at_sample_of), *length = index_of(s, s->at_length);
     int32_t *text = index_of(s, s->at_text);
     uint64_t *stream = (uint64_t *)longs_of(s, s->at_stream);
-    int64_t *level = longs_of(s, s->at_level);
-    const float *logits = floats_of(s, s->at_slot[10]);
-    const int64_t keys = s->keys;
+    const float *logits = floats_of(s, s->at_slot[7]);
     int32_t rows = 0;
-    s->keys = keys_for(BLOCK);
     write_packed(s, 0, 1);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
@@ -6101,29 +6508,27 @@ EXPORT void eegen_sample(void *arena, int64_t n)
             if (length[b] >= 0) continue;
             const int32_t r = rows++;
             index_of(s, s->at_pair_token)[r] = t ? text[b * (BLOCK + 1) + t - 1] : BOUNDARY;
-            index_of(s, s->at_pair_position)[r] = index_of(s, s->at_depth)[r] = (int32_t)t;
+            index_of(s, s->at_pair_position)[r] = (int32_t)t;
             index_of(s, s->at_pair_of)[r] = r;
             index_of(s, s->at_parent)[r] = t ? last[b] : -1;
-            inherit(s, r, r, last[b], t);
             last[b] = r;
             sample[r] = b;
         }
         if (rows == lo) break;
-        level[t] = lo;
-        level[t + 1] = rows;
-        forward(s, 0, (span){ lo, rows }, (span){ lo, rows }, (span){ t, t + 1 });
+        infer_forward(s, (span){ lo, rows }, (span){ lo, rows }, list_rows(s, lo, rows));
         for (int32_t r = lo; r < rows; r++) {
-            int32_t *said = text + sample[r] * (BLOCK + 1) + t;
-            if (*said < 0) *said = draw(s, logits + (int64_t)r * 28, stream + sample[r]);
-            if (*said == BOUNDARY) length[sample[r]] = (int32_t)t;
+            int32_t *token = text + sample[r] * (BLOCK + 1) + t;
+            if (*token < 0) *token = draw(s, logits + (int64_t)r * 28, stream + sample[r]);
+            if (*token == BOUNDARY) length[sample[r]] = (int32_t)t;
         }
     }
     for (int64_t b = 0; b < n; b++)
         if (length[b] < 0) length[b] = BLOCK;
-    s->keys = keys;
 }
 
-EXPORT uint64_t eegen_ticks(void) { return ticks(); }
+/* ==== 29 machine =================================================================================================== */
+
+EXPORT int64_t eegen_ticks(void) { return (int64_t)ticks(); }
 
 /* The vector length this file is written for, and the machine's: they must be equal. */
 EXPORT int64_t eegen_vector_bits(void) { return 512; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 from eegen.models.config import ModelConfig
 from eegen.run.compiled import Output, compile_model
 from eegen.run.data import build_dataset, vocabulary
+from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
 from eegen.toolchain.compilation import find_qemu
@@ -38,7 +40,7 @@ class Machine:
         reason = runs_here(target)
         if reason is None:
             return
-        if target.machine != "aarch64":
+        if target.emulated_cpu is None or target in (TARGETS[machine.target] for machine in NATIVE):
             pytest.skip(reason)
         if find_qemu(target.machine) is None:
             missing(f"{reason}, and there is no QEMU")
@@ -46,6 +48,9 @@ class Machine:
 
 NATIVE = [Machine("scalar"), Machine("avx2"), Machine("avx512")]
 ARM = [Machine("neon"), Machine("sme2"), Machine("sme2", 128), Machine("sme2", 256)]
+RISCV = [Machine("rvv")]
+EVERY = NATIVE + ARM + RISCV
+EACH_TARGET = NATIVE + ARM[:2] + RISCV
 
 
 def missing(what: str) -> NoReturn:
@@ -82,6 +87,23 @@ def open_session(
     return session
 
 
-def logits_of(session: Session, rows: int) -> np.ndarray:
+def logits_of(session: Session | InferSession, rows: int) -> np.ndarray:
     """The first rows of the logits [rows][vocabulary], where the last call left them."""
-    return session.memory.row_buffer(session.plan.logits, rows)[:, : session.plan.build.model.vocab_size]
+    return session.memory.logits(rows)
+
+
+def open_infer_session(machine: Machine, trained: Session, documents: int = 64) -> InferSession:
+    """A session that infers with the weights of another, for whole blocks."""
+    kind: Output = "library" if machine.native else "server"
+    config = trained.plan.build.model
+    made = compile_model(config, machine.target, svl_bits=machine.svl_bits, kind=kind)
+    session = InferSession(made.plan, made.open_engine(), config.block_size, documents)
+    for name, weights in session.parameters.items():
+        weights[:] = trained.parameters[name]
+    return session
+
+
+def sample(machine: Machine, trained: Session, *arguments: Any, **options: Any) -> list[list[int]]:
+    """Samples drawn with the weights of a session."""
+    with contextlib.closing(open_infer_session(machine, trained)) as session:
+        return session.sample(*arguments, **options)

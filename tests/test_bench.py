@@ -93,6 +93,7 @@ def test_model_flops_are_those_of_the_products_when_no_row_is_shared() -> None:
     """Products forward, back and into gradients: 2 FLOPs a weight and position each; padding and the pass back to the
     embeddings, which is no product, come on top."""
     plan = make_plan(compile_model(model_config(d_model=64)).plan.build)
+    assert plan.train
     rows = {"prefix": 100.0, "pair": 100.0}
     calls = [c for c in plan.train.calls if c.kernel.kind in ("product", "outer")]
     counted = sum(call_flops(c, rows, 1.0) for c in calls)
@@ -179,7 +180,9 @@ def test_roofline(result: Result, tmp_path: Path) -> None:
     from eegen.measure.charts import plot_roofline
 
     plot_roofline(result, tmp_path / "roof.svg")
-    assert "<svg" in (tmp_path / "roof.svg").read_text(encoding="utf-8")
+    text = (tmp_path / "roof.svg").read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert all(f"<!-- {kind} -->" in text for kind in ("product", "outer", "attention", "other"))
     assert [path.name for path in tmp_path.iterdir()] == ["roof.svg"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_every_line_of_the_contents_is_a_section_in_order(target: str) -> None:
 def test_every_kernel_is_opened_by_its_shapes(target: str) -> None:
     plan = make_plan(BuildConfig(ModelConfig(), target))
     text = library_source(plan)
-    kernels: list[Any] = plan.kernels
+    kernels: Sequence[Any] = plan.kernels
     for kernel in kernels:
         opening = re.search(rf"/\* ==== \d+ {kernel.name} =+ \*/\n\n/\* (.*?) \*/\n", text)
         assert opening and kernel.shape in opening[1]

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machines import ARM, NATIVE, Machine, parameters
+from machines import EACH_TARGET, EVERY, NATIVE, Machine, parameters
 from test_targets import NAMES, Case, check_gradients, oracle_of
 
 from eegen.errors import EegenError
 from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, matrix_parameters, orthogonal
-from eegen.language.oracle import batch_rows
+from eegen.language.rows import batch_rows
 from eegen.model import Model, load
 from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
@@ -76,7 +76,7 @@ def check_step(case: Case, session: Session, lr: float, clip: float = 0.0) -> No
         assert worst <= 1, f"{name} is off by {worst:.3g} times what is allowed"
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM))
+@pytest.mark.parametrize("machine", parameters(EVERY))
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("case", [GPT, RNN], ids=str)
 def test_steps_are_the_rules(case: Case, optimizer: str, machine: Machine, open_session: Open) -> None:
@@ -99,7 +99,7 @@ def test_steps_are_the_rules_for_gains_biases_ties_and_sparse_matrices(
     check_step(case, session, 0.02, clip=0.3)
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_many_steps_stay_with_the_oracle(optimizer: str, machine: Machine, open_session: Open) -> None:
     """Of those whose error does not grow by itself: signs flip, and Newton-Schulz makes small directions large."""
@@ -117,7 +117,7 @@ def test_many_steps_stay_with_the_oracle(optimizer: str, machine: Machine, open_
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_norm_that_is_not_reached_changes_no_bit(optimizer: str, machine: Machine, open_session: Open) -> None:
     """So the update from memory, which clipping needs, is the one that is fused into the gradients."""
@@ -178,9 +178,9 @@ def test_matrices_whose_gradient_is_one_product_are_updated_there() -> None:
     for name, optimizer in OPTIMIZERS.items():
         plan = make_plan(BuildConfig(ModelConfig(), "avx512", name))
         fused = {p.name for p in plan.parameters if p.fused}
-        hidden = {p.name for p in plan.parameters if p.hidden}
-        assert fused | hidden == {"lm_head"} | {f"layers.0.{name}" for name in ("wqkv", "wo", "w1", "w2")}
-        assert fused == {"lm_head"} if optimizer.matrix else not hidden
+        matrices = {p.name for p in plan.parameters if p.matrix}
+        assert fused | matrices == {"lm_head"} | {f"layers.0.{name}" for name in ("wqkv", "wo", "w1", "w2")}
+        assert fused == {"lm_head"} if optimizer.matrix else not matrices
 
 
 def test_q_k_and_v_are_orthogonalised_one_by_one(open_session: Open) -> None:

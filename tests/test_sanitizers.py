@@ -19,6 +19,7 @@ from eegen.resources import resource
 from eegen.run.compiled import Output
 from eegen.run.data import build_dataset
 from eegen.run.emulated import EmulatedEngine
+from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
 from eegen.run.sources import placeholder_vocabulary, source_of
 from eegen.targets import TARGETS
@@ -86,7 +87,11 @@ def test_sanitizers_find_nothing(case: Case, machine: Machine) -> None:
             assert np.isfinite(losses).all()
             session.gradient(np.arange(len(case.documents), dtype=np.int32))
             session.loss()
-            session.sample(7, 0.5, [0], 3)
+            infer = InferSession(session.plan, engine, case.config.block_size, 5)
+            for name, weights in infer.parameters.items():
+                weights[:] = session.parameters[name]
+            infer.loss(data)
+            infer.sample(7, 0.5, [0], 3)
             assert engine.process.poll() is None
 
 

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from machines import Machine, missing
+from machines import Machine, missing, sample
 
-from eegen.emit.entries import ENTRIES
+from eegen.emit.entries import ENTRIES, prototype
 from eegen.errors import EegenError, EegenFailure
 from eegen.models.config import ModelConfig
 from eegen.resources import resource
 from eegen.run.compiled import Output, compile_model
 from eegen.run.data import build_dataset, vocabulary
 from eegen.run.emulated import EmulatedEngine
+from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
 from eegen.targets import TARGETS
 from eegen.toolchain.compilation import emulator, find_compiler
@@ -33,6 +34,7 @@ MACHINES = [
     Machine("avx512"),
     pytest.param(Machine("neon"), marks=pytest.mark.slow),
     pytest.param(Machine("sme2"), marks=pytest.mark.slow),
+    pytest.param(Machine("rvv"), marks=pytest.mark.slow),
 ]
 
 
@@ -66,7 +68,7 @@ def test_a_seed_gives_the_losses_and_names_of_a_session(
     assert re.search(
         r"^[\d.]+ us a step: batch [\d.]+, forward [\d.]+, backward [\d.]+, update [\d.]+$", done.stdout, re.M
     )
-    samples = ["".join(letters[token] for token in tokens) for tokens in session.sample(10, 0.5, [], 7)]
+    samples = ["".join(letters[token] for token in tokens) for tokens in sample(machine, session, 10, 0.5, [], 7)]
     assert done.stdout.split("\n")[-11:] == [*samples, ""]
 
 
@@ -207,8 +209,16 @@ def test_serving_gives_what_the_library_gives(
     assert served.train(lr) == pytest.approx(loaded.train(lr), rel=1e-5)
     documents = np.arange(4, dtype=np.int32)
     assert served.gradient(documents) == pytest.approx(loaded.gradient(documents), rel=1e-5)
-    assert served.sample(3, 0.5, [0], 1) == loaded.sample(3, 0.5, [0], 1)
     assert served.counters.step == 3
+    served.update(0.01)
+    loaded.update(0.01)
+    assert served.counters.step == loaded.counters.step == 4
+    for name, weights in served.parameters.items():
+        assert weights == pytest.approx(loaded.parameters[name], abs=1e-5)
+    infer = InferSession(plan, engine, 16, 4)
+    for name, weights in infer.parameters.items():
+        weights[:] = loaded.parameters[name]
+    assert infer.sample(3, 0.5, [0], 1) == sample(Machine("scalar"), loaded, 3, 0.5, [0], 1)
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
@@ -233,7 +243,7 @@ def test_a_server_without_a_file_to_share_is_refused(tmp_path: Path) -> None:
 
 def test_every_exported_function_is_in_the_table_as_it_is_defined() -> None:
     source = compile_model(CONFIG, "scalar", kind="server").build.source_path.read_text(encoding="utf-8")
-    assert re.findall(r"^EXPORT (.*?\))", source, re.MULTILINE) == [entry.prototype for entry in ENTRIES.values()]
+    assert re.findall(r"^EXPORT (.*?\))", source, re.MULTILINE) == [prototype(entry) for entry in ENTRIES.values()]
 
 
 def test_a_dead_engine_says_how_it_died(engine: EmulatedEngine) -> None:

@@ -1,4 +1,4 @@
-"""The `eegen` command: every file of this folder that defines a command of its own name, and what happens on errors."""
+"""The `eegen` command: the command files of this folder as one command line, and what is printed on errors."""
 
 from __future__ import annotations
 
@@ -6,38 +6,40 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from eegen import __version__, status
-from eegen.commands.options import print_help
-from eegen.commands.printing import print_note
+from eegen.commands.shared.options import print_help
+from eegen.commands.shared.printing import print_note
 from eegen.errors import EegenError
 
+ABOUT = "A compiler from a model configuration to one C file that trains and samples that model, and nothing else."
 ORDER = ("train", "sample", "eval", "build", "inspect", "bench", "tune", "ladder", "doctor")  # in help
 EXAMPLES = ("eegen train", "eegen train --time 10 --save names.safetensors", "eegen sample names.safetensors")
 
-app = typer.Typer(
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    help="A compiler from a model configuration to one C file that trains and samples that model, and nothing else.",
-)
+
+def command_names() -> list[str]:
+    """The other files of this folder, each with a function of its name."""
+    modules = pkgutil.iter_modules([str(Path(__file__).parent)])
+    names = [module.name for module in modules if not module.ispkg and module.name != "app"]
+    return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
-def commands() -> Iterator[tuple[str, Callable[..., None]]]:
-    """The commands by name: the function of each file in this folder that is named like the file."""
-    names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "app"]
-    for name in sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
-        module = importlib.import_module(f"eegen.commands.{name}")
-        if hasattr(module, name):
-            yield name, getattr(module, name)
-
-
-for name, function in commands():
-    app.command(name)(function)
+def make_app(names: Sequence[str]) -> typer.Typer:
+    """The command line with these commands."""
+    app = typer.Typer(
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        help=ABOUT,
+    )
+    app.callback(invoke_without_command=True)(eegen)
+    for name in names:
+        app.command(name)(getattr(importlib.import_module(f"eegen.commands.{name}"), name))
+    return app
 
 
 def _print_version(value: bool) -> None:
@@ -52,7 +54,6 @@ def _print_help(context: typer.Context, value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def eegen(
     context: typer.Context,
     version: Annotated[
@@ -72,8 +73,10 @@ def main() -> None:
     """The `eegen` command: every failure is one line on stderr and an exit code."""
     if sys.stderr.isatty():
         status.listeners.append(print_note)
+    names = command_names()
+    named = [name for name in names if sys.argv[1:2] == [name]]  # the others need not be imported
     try:
-        code = app(prog_name="eegen", standalone_mode=False) or 0
+        code = make_app(named or names)(prog_name="eegen", standalone_mode=False) or 0
         if code == 130:
             raise KeyboardInterrupt
         sys.stdout.flush()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eegen.commands.options import MODEL, TARGET, TRAINING, Emulate, Json, Panel, command
-from eegen.commands.printing import format_count, print_fields, print_json, print_text, terminal_width
-from eegen.commands.values import checked_options, model_configuration, target_options
+from eegen.commands.shared.options import MODEL, TARGET, TRAINING, Emulate, Json, Panel, command
+from eegen.commands.shared.printing import format_count, print_fields, print_json, print_text, terminal_width
+from eegen.commands.shared.values import checked_options, model_configuration, target_options
 from eegen.options import Given
 
 if TYPE_CHECKING:

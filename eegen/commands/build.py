@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eegen.commands.options import MODEL, TARGET, TRAINING, Json, command, panel
-from eegen.commands.printing import print_fields, print_json
-from eegen.commands.values import model_configuration, target_options
+from eegen.commands.shared.options import MODEL, TARGET, TRAINING, Json, command, panel
+from eegen.commands.shared.printing import print_fields, print_json
+from eegen.commands.shared.values import model_configuration, target_options
 from eegen.errors import EegenError, EegenFailure
 from eegen.options import Given
 from eegen.train.option_table import DATA

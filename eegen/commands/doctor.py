@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from eegen.commands.options import TARGET, Json, command, panel
-from eegen.commands.printing import print_fields, print_json
+from eegen.commands.shared.options import TARGET, Json, command, panel
+from eegen.commands.shared.printing import print_fields, print_json
 from eegen.options import Given
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from eegen.commands.options import TARGET, CheckpointFile, Json, command, panel
-from eegen.commands.printing import format_count, print_json, print_text
-from eegen.commands.values import target_options
+from eegen.commands.shared.options import TARGET, CheckpointFile, Json, command, panel
+from eegen.commands.shared.printing import format_count, print_json, print_text
+from eegen.commands.shared.values import target_options
 from eegen.options import Given
 from eegen.train.option_table import DATA
 

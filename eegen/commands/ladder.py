@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eegen.commands.options import TARGET, Json, command, panel
-from eegen.commands.printing import print_json, print_text
-from eegen.commands.values import target_options
+from eegen.commands.shared.options import TARGET, Json, command, panel
+from eegen.commands.shared.printing import print_json, print_text
+from eegen.commands.shared.values import target_options
 from eegen.options import Given
 from eegen.train.option_table import DATA, SEED
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from eegen.commands.options import TARGET, CheckpointFile, Json, command, panel
-from eegen.commands.printing import print_json
-from eegen.commands.values import target_options
+from eegen.commands.shared.options import TARGET, CheckpointFile, Json, command, panel
+from eegen.commands.shared.printing import print_json
+from eegen.commands.shared.values import target_options
 from eegen.defaults import TRAIN_DEFAULTS
 from eegen.options import Given, Option
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eegen.commands.options import FILES, MODEL, TARGET, TRAINING, Emulate, Json, command
-from eegen.commands.printing import format_count, json_number, print_fields, print_json, print_note, print_text
-from eegen.commands.values import checked_options, fixed_options, target_options, training_options
+from eegen.commands.shared.options import FILES, MODEL, TARGET, TRAINING, Emulate, Json, command
+from eegen.commands.shared.printing import format_count, json_number, print_fields, print_json, print_note, print_text
+from eegen.commands.shared.values import checked_options, fixed_options, target_options, training_options
 from eegen.errors import EegenError
 from eegen.options import Given, flag
 
@@ -50,17 +50,17 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model; print its loss, its speed and ten samples, and keep it with --save."""
-    from eegen.commands.progress import Progress
+    from eegen.commands.shared.progress import Progress
     from eegen.train import recipes
 
-    chosen = recipes.choose(recipe, model, training, started="init" in files or "resume" in files)
+    chosen = recipes.choose_recipe(recipe, model, training, from_checkpoint="init" in files or "resume" in files)
     if chosen:
-        model, training = chosen.with_flags(model, training)
+        model, training = chosen.with_given(model, training)
     if show_recipe:
-        tables = recipes.settings(model, checked_options(training))
+        tables = recipes.all_options(model, checked_options(training))
         if json:
             return print_json({"recipe": chosen.name if chosen else None, **tables})
-        return print(recipes.as_toml(chosen, tables))
+        return print(recipes.format_toml(chosen, tables))
     with open_model(model, target, training, files, emulate) as ready:
         name = ready.compiled.plan.build.name
         about = f"{name}: {ready.params:,} parameters, {format_count(len(ready.documents), 'document')}"

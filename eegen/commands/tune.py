@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eegen.commands.options import MODEL, TARGET, TRAINING, Json, command, panel
-from eegen.commands.printing import format_count, print_json, print_text
-from eegen.commands.values import checked_options, model_configuration, target_options
+from eegen.commands.shared.options import MODEL, TARGET, TRAINING, Json, command, panel
+from eegen.commands.shared.printing import format_count, print_json, print_text
+from eegen.commands.shared.values import checked_options, model_configuration, target_options
 from eegen.options import Given
 from eegen.train.option_table import DATA
 

@@ -12,6 +12,7 @@ import numpy as np
 from eegen.emit import arena, calls, entries, expressions, functions
 from eegen.plan.kernels.attention import Attention
 from eegen.plan.kernels.kernel import Kernel
+from eegen.plan.kernels.schedules import SCHEDULES
 from eegen.plan.records import Plan, up
 from eegen.resources import resource
 
@@ -73,12 +74,15 @@ def environment() -> jinja2.Environment:
     env.globals |= {
         "parameter_list": functions.parameter_list,
         "call": functions.call,
+        "inner_parameters": functions.inner_parameters,
+        "inner_arguments": functions.inner_arguments,
         "expression": expressions.value,
         "scalar": expressions.scalar,
         "place": expressions.place,
         "epilogue": expressions.epilogue,
         "printed_format": entries.printed_format,
         "served_call": entries.served_call,
+        **SCHEDULES,
     }
     return env
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from eegen.measure.ladder import Ladder
 
 IN_CACHE, IN_MEMORY = 256 << 10, 256 << 20  # bytes that L2 holds, and that no cache holds
-KINDS = (("forward", "#2a78d6"), ("backward", "#d1642b"), ("gradient", "#4a9c4e"), ("", "#77818c"))
+KINDS = (("product", "#2a78d6"), ("outer", "#4a9c4e"), ("attention", "#d1642b"), ("", "#77818c"))
+"""How the names of kernels begin, and the colors of those kernels."""
 
 
 def check_plot(path: Path) -> None:
@@ -53,7 +54,7 @@ def copy_speed(size: int) -> float:
 
 def kind(kernel: KernelTime) -> int:
     """The index in `KINDS` that a kernel is drawn as."""
-    return next(i for i, (word, _) in enumerate(KINDS) if word in kernel.name)
+    return next(i for i, (word, _) in enumerate(KINDS) if kernel.name.startswith(word))
 
 
 def plot_roofline(result: Result, path: Path) -> None:

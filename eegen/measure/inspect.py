@@ -94,8 +94,6 @@ def functions_in(section: str, functions: dict[str, str]) -> list[str]:
 
 
 def _row(plan: Plan, kernel: Kernel, sections: dict[str, str], functions: dict[str, str], machine: str) -> Row:
-    loss = [plan.loss] if plan.loss else []
-    calls = [call for call in (*plan.forward, *loss, *plan.backward) if call.kernel == kernel]
     texts = [functions[f] for f in functions_in(sections.get(kernel.name, ""), functions)]
     return Row(
         name=kernel.name,
@@ -104,6 +102,6 @@ def _row(plan: Plan, kernel: Kernel, sections: dict[str, str], functions: dict[s
         flops=kernel.flops.row or kernel.flops.key,
         row_bytes=kernel.bytes.row,
         weight_bytes=kernel.bytes.once,
-        calls=len(calls),
+        calls=sum(call.kernel == kernel for call in plan.train.calls) if plan.train else 0,
         instructions=sum((assembly.count(text, machine) for text in texts), Counter()),
     )

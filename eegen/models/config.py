@@ -7,7 +7,6 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ class ModelSpec:
 @lru_cache(maxsize=1)
 def find_models() -> dict[str, ModelSpec]:
     """The models by name: the `MODEL` of each file in this folder, the default model first."""
-    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    names = (module.name for module in pkgutil.iter_modules(importlib.import_module("eegen.models").__path__))
     modules = [importlib.import_module(f"eegen.models.{name}") for name in names]
     specs: list[ModelSpec] = [module.MODEL for module in modules if hasattr(module, "MODEL")]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: (spec.name != DEFAULT_MODEL, spec.name))}

@@ -14,7 +14,7 @@ from eegen.plan.records import Buffer
 Rule = Callable[[Builder, Value], None]
 
 # The rule of each kind of op; ops on rows are collected first.
-RULES: dict[str, Rule] = {
+RULES: Mapping[str, Rule] = {
     "product": products.product,
     "outer": products.outer,
     "attention": attention.attention,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eegen.targets import avx2, avx512, neon, scalar, sme2
+from eegen.targets import avx2, avx512, neon, rvv, scalar, sme2
 from eegen.targets.base import Target
 from eegen.targets.cpu import cpu_features, cpu_machine
 from eegen.targets.tiles import Panel, Tile
@@ -20,7 +20,7 @@ __all__ = [
     "with_vectors",
 ]
 
-TARGETS: dict[str, Target] = {file.TARGET.name: file.TARGET for file in (sme2, avx512, avx2, neon, scalar)}
+TARGETS: dict[str, Target] = {file.TARGET.name: file.TARGET for file in (sme2, avx512, avx2, neon, rvv, scalar)}
 
 
 def target_of_machine(machine: str) -> Target | None:

@@ -176,6 +176,10 @@ class Target:
         wanted = self.fma_latency * self.fma_ports / (rows * vectors)
         return 1 if wanted <= 1 else 2 if wanted <= 2 else 4
 
+    def product_ahead(self, rows: int, vectors: int) -> int:
+        """For how many steps a product loads a row's scalars at once."""
+        return 1
+
     def product_cost(self, rows: int, vectors: int) -> float:
         """Cost of an FMA in an inner step of a tile of a product; infinite where the registers do not suffice."""
         return self.cycles(rows, vectors)
