@@ -115,8 +115,8 @@ class Alone:
     def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, **values: Any) -> float:
         """Call `kernel`; arrays are arguments by parameter name and are written in place, a range is lo=, hi=.
 
-        `state`: the fields of the arena's header that the kernel reads; arrays for the fields at_<name>. Returns what the
-        kernel returns, or 0.
+        `state`: the fields of the arena's header that the kernel reads; arrays for the fields at_<name>.
+        Returns what the kernel returns, or 0.
         """
         memory = _Memory(self.header)
         numbers: list[int] = []
