@@ -17,7 +17,8 @@ import numpy as np
 from machines import Machine
 
 from eegen.emit import arena
-from eegen.emit.source import environment, squeeze
+from eegen.emit.lines import fit
+from eegen.emit.source import environment
 from eegen.plan.kernels.kernel import Kernel
 from eegen.targets import TARGETS, Target
 from eegen.toolchain.compilation import build, emulator
@@ -109,7 +110,7 @@ class Alone:
                 arguments=_arguments,
             )
         )
-        made = build(squeeze(text), "", self.target, find_compiler(), "program", f"alone-{self.target.name}")
+        made = build(fit(text), "", self.target, find_compiler(), "program", f"alone-{self.target.name}")
         self.command = [*emulator(self.target), str(made.path)]
 
     def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, **values: Any) -> float:

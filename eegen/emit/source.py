@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache, partial
 from typing import Any
 
@@ -10,13 +9,12 @@ import jinja2
 import numpy as np
 
 from eegen.emit import arena, calls, entries, expressions, functions
+from eegen.emit.lines import COLUMNS, fit, shell
 from eegen.plan.kernels.attention import Attention
 from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.kernels.schedules import SCHEDULES
 from eegen.plan.records import Plan, up
 from eegen.resources import resource
-
-COLUMNS = 120
 
 
 def f32(x: float) -> str:
@@ -25,20 +23,6 @@ def f32(x: float) -> str:
     shortest = np.format_float_positional(np.float32(x), unique=True) if 1e-4 <= abs(x) < 1e6 else ""
     text = shortest + "0" if shortest.endswith(".") else shortest or text
     return text + "f"
-
-
-def wrap(statements: str, width: int = COLUMNS) -> str:
-    """Statements of C whose long lines go on, after a comma between arguments, in further lines."""
-    lines: list[str] = []
-    for line in statements.splitlines():
-        inside = " " * (len(line) - len(line.lstrip()) + 8)
-        while len(line) > width and (commas := list(re.finditer(", ", line[:width]))):
-            depths = [line.count("(", 0, comma.start()) - line.count(")", 0, comma.start()) for comma in commas]
-            at = max(comma.end() for comma, depth in zip(commas, depths, strict=True) if depth == min(depths))
-            lines.append(line[: at - 1])
-            line = inside + line[at:]
-        lines.append(line)
-    return "\n".join(lines) + "\n"
 
 
 def comment(text: str, width: int = COLUMNS) -> str:
@@ -50,6 +34,11 @@ def comment(text: str, width: int = COLUMNS) -> str:
             line = "  "
         line += " " + word
     return "\n".join([*lines, line + " */"])
+
+
+def heading_rule(number: int, title: str) -> int:
+    """The length of the line of = that ends a section's heading."""
+    return COLUMNS - len(f"/* ==== {number} {title}  */")
 
 
 def kernel_comment(plan: Plan, kernel: Kernel) -> str:
@@ -69,7 +58,8 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     env.filters["f32"] = f32
-    env.filters["wrap"] = wrap
+    env.filters["wrap"] = fit
+    env.filters["shell"] = shell
     env.filters["up16"] = partial(up, unit=16)
     env.globals |= {
         "parameter_list": functions.parameter_list,
@@ -109,6 +99,7 @@ def render(plan: Plan, template: str = "program.c.j2", **more: Any) -> str:
             arrays=arena.ARRAYS,
             max_threads=arena.MAX_THREADS,
             header_bytes=up(header.itemsize, 64),
+            heading_rule=heading_rule,
             kernel_comment=partial(kernel_comment, plan),
             pointers=partial(calls.pointers, plan),
             statement=partial(calls.statement, plan),
@@ -116,13 +107,4 @@ def render(plan: Plan, template: str = "program.c.j2", **more: Any) -> str:
             **more,
         )
     )
-    return squeeze(text)
-
-
-def squeeze(text: str) -> str:
-    """No trailing blanks, and never two empty lines in a row."""
-    lines: list[str] = []
-    for line in (line.rstrip() for line in text.splitlines()):
-        if line or (lines and lines[-1]):
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    return fit(text)

@@ -8,8 +8,8 @@ from eegen.language.graph import Graph, Loop, Value
 def backward(graph: Graph, loss: Value) -> dict[Value, list[Value]]:
     """Append the derivative graph; return each parameter's gradient as the values whose sum it is.
 
-    The derivative of a loop is a loop the other way: the gradient of what it carries, summed over a row's children, is a
-    part of the gradient of its state.
+    The derivative of a loop is a loop the other way: the gradient of what it carries, summed over a row's children,
+    is a part of the gradient of its state.
     """
     contributions: dict[Value, list[Value]] = {loss: [graph.apply("one")]}
     forward = {loop.value: loop for loop in graph.loops}

@@ -28,8 +28,8 @@ Shape = tuple[tuple[int, ...], Domain]
 class Expression:
     """What an op on rows computes, in words of the vector vocabulary: operands are a, b, c in their order.
 
-    `sums` are pairs of operands: q0, q1, ... are the sums over the row of their products. `scalars` are numbers of a row
-    made of those and of `mean` (1 / width) and `eps`: s0, s1, ... `value` is an entry of the result.
+    `sums` are pairs of operands: q0, q1, ... are the sums over the row of their products. `scalars` are numbers of a
+    row made of those and of `mean` (1 / width) and `eps`: s0, s1, ... `value` is an entry of the result.
     """
 
     value: str
@@ -151,7 +151,9 @@ class Graph:
         return self.add(Value(rule, inputs, shape, domain, MappingProxyType(dict(attrs)), label))
 
     def scan(self, body: Callable[[Value], Value], width: int) -> Value:
-        """A recurrence: `body` makes the state of a row, `width` numbers, from that of its parent (zero at the root)."""
+        """A recurrence: `body` makes the state of a row, `width` numbers, from that of its parent (zero at the
+        root).
+        """
         carried = self.carry("previous", width)
         state = body(carried)
         assert state.shape == (width,) and state.domain == "prefix", "a scan's body returns a state of prefix rows"

@@ -23,10 +23,10 @@ class Arg:
 class Call:
     """A kernel on its arguments, over rows: those of `domain` (pair, prefix; in a loop also level and below).
 
-    Each thread does its own rows. With `once` the first thread does so many rows of a parameter. With `units` the result
-    is divided, and each thread reads all rows for its part of the units, unless threads `exchange` sums over rows of
-    their own; `continues`: the result holds a part of the sum already. `barrier`: all threads must have arrived before,
-    always or where rows are too few to exchange sums. `result` names what is computed.
+    Each thread does its own rows. With `once` the first thread does so many rows of a parameter. With `units` the
+    result is divided, and each thread reads all rows for its part of the units, unless threads `exchange` sums over
+    rows of their own; `continues`: the result holds a part of the sum already. `barrier`: all threads must have
+    arrived before, always or where rows are too few to exchange sums. `result` names what is computed.
     """
 
     kernel: Kernel

@@ -139,7 +139,8 @@ class ProgramPlan:
 class MatrixUpdate:
     """A tensor that the optimizer updates by its rule for matrices: [rows][cols] numbers as stored, padding included.
 
-    `at`: its place among the weights. `transposed`: its columns are the longer side. `stretch` is √(out / in), at least 1.
+    `at`: its place among the weights. `transposed`: its columns are the longer side. `stretch` is √(out / in), at
+    least 1.
     """
 
     name: str

@@ -14,8 +14,8 @@ def assign_slots(
 ) -> tuple[dict[str, Buffer], tuple[Slot, ...]]:
     """A slot for every buffer. One whose last reader has run is free for the next of its shape.
 
-    Buffers of lifetime `cache` have a slot of their own; those in `kept` hold their rows to the end of all calls. What a
-    loop works on lives as long as the loop.
+    Buffers of lifetime `cache` have a slot of their own; those in `kept` hold their rows to the end of all calls.
+    What a loop works on lives as long as the loop.
     """
     names = [dict.fromkeys(name for call in calls_of([item]) for name in (*call.reads, *call.writes)) for item in items]
     last = {name: i for i, touched in enumerate(names) for name in touched}

@@ -21,7 +21,9 @@ class InferSession:
     """An engine with an arena for one model's weights and the rows of `documents` documents at a time."""
 
     def __init__(self, plan: Plan, engine: Engine, longest: int, documents: int) -> None:
-        """`longest` is the most positions of a document; fewer than `documents` are held where they need much memory."""
+        """`longest` is the most positions of a document; fewer than `documents` are held where they need much
+        memory.
+        """
         assert plan.infer is not None, "this plan has no program that infers"
         self.plan, self.engine, self.program = plan, engine, plan.infer
         self.documents = min(documents, documents_at_once(plan, longest))

@@ -24,7 +24,9 @@ elementwise(
 
 
 def activation(name: str, expression: str, meaning: object, slope: str, slope_meaning: object, flops: int = 1) -> None:
-    """An op of one operand whose derivative is a function of its result: `slope` is dy (a) times that of the result (b)."""
+    """An op of one operand whose derivative is a function of its result: `slope` is dy (a) times that of the result
+    (b).
+    """
 
     def derivative(g: Graph, v: Value, dy: Value) -> tuple[Value]:
         return (g.apply(f"{name}_grad", dy, v),)

@@ -73,7 +73,7 @@ class NewtonSchulz(Kernel):
     def about(self) -> str:
         where = " on the square of X" if self.tall else ""
         return (
-            f"The nearest orthogonal matrix, almost, by {self.iterations} Newton-Schulz iterations{where}: {self.shape}. "
+            f"Almost the nearest orthogonal matrix, {self.iterations} Newton-Schulz iterations{where}: {self.shape}. "
             f"{self.flops.row} FLOPs a row and {self.flops.once} more."
         )
 
@@ -84,5 +84,7 @@ class NewtonSchulz(Kernel):
         return [(self.square, rows), (self.times, self.padded), (self.times, rows)] * self.iterations
 
     def work(self, tall: int) -> int:
-        """Numbers of memory to work on an X of `tall` rows: two of it, four of its square, and the rows read past each."""
+        """Numbers of memory to work on an X of `tall` rows: two of it, four of its square, and the rows read past
+        each.
+        """
         return self.ld * (2 * (tall + self.slack_rows) + 4 * (self.padded + self.slack_rows))

@@ -6,7 +6,7 @@ A schedule holds every size, count and distance that the C of a kernel contains 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eegen.plan.kernels.matrix import Outer, Product
@@ -178,6 +178,8 @@ def product(k: Product, target: Target) -> ProductSchedule:
     block, unroll = k.block, k.tile.unroll
     iterations, rest = divmod(block, unroll)
     panels = tuple(column_panels(k.tile.panels, unroll, target))
+    if k.paired:  # two sums for each accumulator as it is
+        panels = tuple(replace(p, tiles=tuple(replace(tile, chains=1) for tile in p.tiles)) for p in panels)
     prefetch: tuple[Prefetch | None, ...] = (None,) * len(panels)
     if k.streams and target.lanes > 1 and iterations > 1:
         parts = max(256 // block, 1) if k.transposed else 4

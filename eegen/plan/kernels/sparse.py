@@ -20,10 +20,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class TopLinear(Kernel):
-    """y = the sum of the rows of w that belong to the `most` largest positive entries of x, times those; or the way back.
+    """y = the sum of the rows of w for the `most` largest positive entries of x, times those; or the way back.
 
-    `width` is that of x, `n` that of a row of w, padded. The way back: entry i of the result is dy · w[i] for the entries
-    that were chosen, else zero.
+    `width` is that of x, `n` that of a row of w, padded. The way back: entry i of the result is dy · w[i] for the
+    entries that were chosen, else zero.
     """
 
     width: int
@@ -45,7 +45,9 @@ class TopLinear(Kernel):
 
     @staticmethod
     def list_size(most: int) -> int:
-        """Numbers in the list of a row: how many entries were chosen, which, and one that the search writes past them."""
+        """Numbers in the list of a row: how many entries were chosen, which, and one that the search writes past
+        them.
+        """
         return most + 2
 
     @property

@@ -1,4 +1,4 @@
-"""`python -m eegen.emit.samples` writes the committed samples of generated C again."""
+"""`python -m eegen.run.samples` writes the committed samples of generated C again."""
 
 from __future__ import annotations
 
