@@ -91,6 +91,7 @@ class Kernel:
 
     template = ""  # prints the body
     restrict = False  # no two of its pointers meet
+    returns = "void"  # the C type
 
     @property
     def kind(self) -> str:
