@@ -10,7 +10,8 @@ import jinja2
 import numpy as np
 
 from eegen.emit import arena, calls, functions
-from eegen.plan.kernels.schedules import SCHEDULES
+from eegen.plan.kernels.schedules import lane_product, outer, product
+from eegen.plan.kernels.za_schedules import za_outer, za_product
 from eegen.plan.planner import Plan
 from eegen.resources import resource
 
@@ -52,7 +53,8 @@ def environment() -> jinja2.Environment:
     env.globals["inner_parameters"] = functions.inner_parameters
     env.globals["inner_arguments"] = functions.inner_arguments
     env.globals["call"] = functions.call
-    env.globals.update(SCHEDULES)
+    for schedule in (product, lane_product, outer, za_product, za_outer):
+        env.globals[schedule.__name__] = schedule
     return env
 
 

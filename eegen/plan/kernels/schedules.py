@@ -233,4 +233,3 @@ def outer(k: Outer, target: Target) -> OuterSchedule:
     return OuterSchedule(panels, k.tile.rows, whole, short, PARTS, k.streams, a, lines, *steps)
 
 
-SCHEDULES: dict[str, Any] = {function.__name__: function for function in (lane_product, product, outer)}
