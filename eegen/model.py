@@ -25,24 +25,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegen.defaults import flag
 from eegen.errors import EegenError
 from eegen.models import FITS
 from eegen.models.config import ModelConfig, model_config
 from eegen.run import inference as reading
-from eegen.run.compiled import Compiled, compile_model
+from eegen.run.compiled import Compiled, Output, compile_model
 from eegen.run.data import Dataset, build_dataset, load_documents, split, vocabulary
+from eegen.run.engine import Engine
 from eegen.run.inference import Sampling
-from eegen.run.session import Engine, Library, Session
+from eegen.run.session import Session
 from eegen.train import loop as trainer
 from eegen.train import saving
 from eegen.train.log import Journal
-from eegen.train.loop import STEP_OPTIONS, Chunk, Position, TrainOptions, train_options
+from eegen.train.loop import Chunk, Position, TrainOptions, train_options
 from eegen.train.saving import Saver, State
 
 if TYPE_CHECKING:
     from eegen.run.checkpoint import Checkpoint
-    from eegen.toolchain.compilation import Kind
 
 Data = str | os.PathLike[str] | Sequence[str] | None
 Views = dict[str, NDArray[np.float32]]
@@ -87,8 +86,8 @@ class Model:
         documents = documents_of(data)
         chars = vocabulary(documents)
         config = model_config(model, **{**options, "vocab_size": len(chars) + 1})
-        kind: Kind = "program" if emulate else "library"
-        compiled = compile_model(config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind=kind, chars=chars)
+        kind: Output = "server" if emulate else "library"
+        compiled = compile_model(config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind=kind)
         self._begin(compiled, emulate, chars, documents, path_of(data), seed)
 
     @classmethod
@@ -113,8 +112,8 @@ class Model:
         trained = checkpoint.training
         chosen = (optimizer or "adam") if weights_only else str(trained.get("optimizer", "adam"))
         documents = None if data is None else documents_of(data)
-        kind: Kind = "program" if emulate else "library"
-        compiled = compile_model(config, target, optimizer=chosen, svl_bits=svl_bits, cc=cc, kind=kind, chars=chars)
+        kind: Output = "server" if emulate else "library"
+        compiled = compile_model(config, target, optimizer=chosen, svl_bits=svl_bits, cc=cc, kind=kind)
         state = saving.state_of(checkpoint, compiled.plan, weights_only)
         model = cls.__new__(cls)
         path = trained.get("data") if data is None else path_of(data)
@@ -328,26 +327,19 @@ class Model:
     # --- sessions -------------------------------------------------------------------------------------
 
     def _engine(self) -> Engine:
-        if self.emulate:
-            from eegen.run.emulated import EmulatedEngine
-            from eegen.toolchain.compilation import emulator
-
-            return EmulatedEngine(self.compiled.build.path, emulator(self.compiled.plan.target))
-        return Library(self.compiled.build.path)
+        return self.compiled.open_engine()
 
     def _open(self, options: TrainOptions) -> Session:
         """A session set to these options: the one at hand where it has room, else one that takes over its state."""
         session = self._with_room(options)
-        for name in STEP_OPTIONS:
-            session.header[name] = getattr(options, name)
+        session.settings = options.step_settings
         return session
 
     def _with_room(self, options: TrainOptions) -> Session:
         session = self._session
         if session is None or not self._fits(options):
             return self._start(options, self._training_data(options))
-        session.header["batch"], session.header["threads"] = options.batch, options.threads
-        session.header["random"] = options.order == "random"
+        session.configure(options.batch, options.threads, options.order == "random")
         return session
 
     def _start(self, options: TrainOptions, data: Dataset) -> Session:
@@ -382,7 +374,7 @@ class Model:
     def _fits(self, options: TrainOptions) -> bool:
         """Whether the session at hand can train so: its data are the same and its memory is large enough."""
         assert self._session is not None
-        same = self._split == options.val and self._session.header["sharing"] == options.sharing
+        same = self._split == options.val and self._session.sharing == options.sharing
         return same and options.batch <= self._room[0] and options.threads <= self._room[1]
 
     def _validation(self, options: TrainOptions) -> Dataset | None:
@@ -400,7 +392,7 @@ class Model:
         chosen = {name: value for name, value in given.items() if value is not None}
         idle = [name for name in chosen if name not in ("val", "threads", "sharing")]
         if idle and self.config.model in FITS:
-            raise EegenError(f"{flag(idle[0])} means nothing to the model '{self.config.model}', which is not trained")
+            raise EegenError(f"`{idle[0]}` means nothing to the model '{self.config.model}', which is not trained")
         fresh = train_options(self.optimizer, seed=self.options.seed, **chosen)
         if not resume:
             return fresh
@@ -418,7 +410,8 @@ class Model:
         else:
             return
         kept = f"; {saver.path} keeps the last good checkpoint" if saver and saver.path.exists() else ""
-        raise EegenError(f"stopped at step {step}: {what}; a lower --lr than {self.options.lr:g} may help{kept}")
+        hint = f"; a lower `lr` than {self.options.lr:g} may help"
+        raise EegenError(f"stopped at step {step}: {what}{kept}", lr=hint)
 
 
 def load(path: str | os.PathLike[str], **options: Any) -> Model:

@@ -58,22 +58,22 @@ def test_warmup_rises_over_steps_or_over_a_part_of_the_run() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("steps", 0, "--steps is 0; it must be 1 to"),
-        ("batch", 0, "--batch is 0; it must be 1 to 4096"),
-        ("batch", 4097, "--batch is 4097; it must be 1 to 4096"),
-        ("lr", 0.0, "--lr is 0; it must be a number above 0"),
-        ("lr", math.nan, "--lr is nan"),
-        ("lr", math.inf, "--lr is inf"),
-        ("seed", 0, "--seed is 0; it must be 1 to 18446744073709551615"),
-        ("order", "backwards", "--order is 'backwards'; it must be random or sequential"),
-        ("schedule", "wavy", "--schedule is 'wavy'; it must be one of linear"),
-        ("warmup", -1.0, "--warmup is -1"),
-        ("time", 0.0, "--time is 0; it must be a number of seconds above 0"),
-        ("until_loss", -1.0, "--until-loss is -1"),
-        ("val", 1.0, "--val is 1; it must lie between 0 and 1"),
-        ("threads", 0, "--threads is 0; it must be 1 to"),
-        ("beta1", 1.0, "--beta1 is 1; it must be from 0 to below 1"),
-        ("clip", -1.0, "--clip is -1; it must be a number from 0 up"),
+        ("steps", 0, "`steps` is 0; it must be 1 to"),
+        ("batch", 0, "`batch` is 0; it must be 1 to 4096"),
+        ("batch", 4097, "`batch` is 4097; it must be 1 to 4096"),
+        ("lr", 0.0, "`lr` is 0; it must be a number above 0"),
+        ("lr", math.nan, "`lr` is nan"),
+        ("lr", math.inf, "`lr` is inf"),
+        ("seed", 0, "`seed` is 0; it must be 1 to 18446744073709551615"),
+        ("order", "backwards", "`order` is 'backwards'; it must be random or sequential"),
+        ("schedule", "wavy", "`schedule` is 'wavy'; it must be one of linear"),
+        ("warmup", -1.0, "`warmup` is -1"),
+        ("time", 0.0, "`time` is 0; it must be a number of seconds above 0"),
+        ("until_loss", -1.0, "`until_loss` is -1"),
+        ("val", 1.0, "`val` is 1; it must lie between 0 and 1"),
+        ("threads", 0, "`threads` is 0; it must be 1 to"),
+        ("beta1", 1.0, "`beta1` is 1; it must be from 0 to below 1"),
+        ("clip", -1.0, "`clip` is -1; it must be a number from 0 up"),
     ],
 )
 def test_an_option_out_of_range_is_refused(option: str, value: Any, said: str) -> None:
@@ -85,7 +85,7 @@ def test_an_optimizer_brings_its_rate_and_refuses_what_it_does_not_heed() -> Non
     assert train_options("adam").lr == 0.01
     assert train_options("sgd").lr == OPTIMIZERS["sgd"].lr != 0.01
     assert train_options("sgd", lr=0.5, momentum=0.5).momentum == 0.5
-    with pytest.raises(EegenError, match="--momentum means nothing to the optimizer adam"):
+    with pytest.raises(EegenError, match="`momentum` means nothing to the optimizer adam"):
         train_options("adam", momentum=0.5)
     with pytest.raises(EegenError, match="unknown optimizer 'sgdm'; they are adam"):
         train_options("sgdm")
@@ -186,7 +186,7 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
     eegen.Model().train(20, save=tmp_path / "a")
-    with pytest.raises(EegenError, match="it has done its 20 steps; give a larger --steps"):
+    with pytest.raises(EegenError, match="it has done its 20 steps; give a larger `steps`"):
         eegen.load(tmp_path / "a").train(resume=True)
     assert eegen.load(tmp_path / "a").train(30, resume=True).steps == 30
 

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eegen.commands.tune import print_outcome
 from eegen.errors import EegenError
-from eegen.measure.tune import show, tune
+from eegen.measure.tune import tune
 from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.kernels.matrix import Outer, Product
 from eegen.plan.planner import make_plan
 from eegen.run.compiled import compile_model, pick_target
 from eegen.run.data import build_dataset
-from eegen.run.session import Library, Session
+from eegen.run.engine import LibraryEngine
+from eegen.run.session import Session
 from eegen.targets import TARGETS, best_target
 from eegen.toolchain import measured_tiles as tuned
 from eegen.toolchain.compiler import find_compiler
@@ -59,7 +61,7 @@ def test_a_plan_takes_the_tiles_it_is_given() -> None:
     tiles = (("outer 64 x 16", (4, 4, 2)), ("product 16 x 64", (5, 4, 8)))
     plan = make_plan(BuildConfig(ModelConfig(d_model=64), "avx512", tiles=tiles))
     named = {k.stem: k for k in plan.kernels}
-    product, outer = named["w1_forward"], named["w2_gradient"]
+    product, outer = named["product_64x256_relu"], named["outer_64x256_update"]
     assert isinstance(product, Product)
     assert isinstance(outer, Outer)
     assert (product.tile.rows, product.tile.vectors, product.tile.unroll) == (5, 4, 8)
@@ -116,7 +118,7 @@ def test_other_tiles_compute_the_same(rows: int, names: list[str], letters: str)
     losses = []
     for chosen in ({}, tiles):
         made = compile_model(config, target.name, tiles=chosen)
-        session = Session(made.plan, Library(made.build.path), data)
+        session = Session(made.plan, LibraryEngine(made.build.path), data)
         session.init()
         losses.append(session.train(np.full(20, 0.003, np.float32)))
         session.engine.close()
@@ -136,7 +138,7 @@ def test_tuning_ends_in_time_and_keeps_only_what_is_better(
     kept = tuned.load(best_target(), find_compiler())
     assert kept == ({s.name: s.best for s in outcome.shapes if s.best != s.default} if outcome.kept else {})
     json.dumps(outcome.as_dict())
-    show(outcome)
+    print_outcome(outcome)
     table = capsys.readouterr().out
     assert all(shape.name in table for shape in outcome.shapes)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from eegen.errors import EegenError, EegenFailure
-from eegen.targets import Target, cpu_machine, runs_here
+from eegen.targets import Target, cpu_machine, runs_here, target_of_machine
 from eegen.toolchain import cache
 from eegen.toolchain.compiler import INSTALL_HINT, Compiler, all_compilers, find_compiler, too_old, zig_wheel
 
@@ -83,8 +83,8 @@ def compile_command(
     hosted = kind == "program" or any("-fsanitize" in flag for flag in extra_flags)
     words = [*compiler.argv, *_platform_flags(compiler, target), *BASE_FLAGS]
     words += _zig_flags(target.flags) if compiler.kind == "zig" else target.flags
-    if not mac and (target.machine if foreign else cpu_machine()) == "aarch64":
-        words.append("-mno-outline-atomics")
+    if not mac and (relative := target_of_machine(target.machine if foreign else cpu_machine())):
+        words += relative.elf_flags
     words += PROGRAM_FLAGS if kind == "program" else () if hosted else KERNEL_FLAGS
     words += extra_flags
     if kind == "object":
@@ -285,15 +285,12 @@ def emulator(target: Target) -> list[str]:
     reason = runs_here(target)
     if reason is None:
         return []
-    if any(need.startswith("avx512") for need in target.needs):
+    if target.emulated_cpu is None:
         raise EegenError(f"{reason}, and QEMU cannot emulate {target.name}: choose another target")
     command = find_qemu(target.machine)
     if command is None:
         raise EegenError(f"{reason}, and there is no qemu-{target.machine} to emulate it; {INSTALL_HINT}")
-    cpu = "max"
-    if target.svl_bits:
-        cpu += f",sme=on,sme-default-vector-length={target.svl_bits // 8}"
-    return [command, "-cpu", cpu]
+    return [command, "-cpu", target.emulated_cpu]
 
 
 def find_qemu(machine: str) -> str | None:

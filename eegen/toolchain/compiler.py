@@ -20,7 +20,6 @@ from eegen.errors import EegenError
 from eegen.targets import Target
 from eegen.toolchain import cache
 
-SME_CLANG, SME_APPLE_CLANG = 19, 16
 INSTALL_HINT = "run `eegen doctor --fix`"
 
 
@@ -64,9 +63,7 @@ def all_compilers() -> Iterator[Compiler]:
 
 def too_old(compiler: Compiler, target: Target) -> str | None:
     """Why `compiler` cannot compile for `target`, in one clause, or None."""
-    if not target.svl_bits:
-        return None
-    wanted = SME_APPLE_CLANG if "Apple" in compiler.version else SME_CLANG
+    wanted = target.apple_clang if "Apple" in compiler.version else target.clang
     return f"{target.name} needs clang {wanted} or newer" if compiler.major < wanted else None
 
 

@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegen.defaults import ORDERS, TRAIN_DEFAULTS, flag
+from eegen.defaults import ORDERS, TRAIN_DEFAULTS
 from eegen.emit.arena import MAX_THREADS
 from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS, How
 from eegen.models import FITS
+from eegen.run.header import PHASES, StepSettings
+from eegen.run.random_stream import MAX_SEED
 from eegen.run.session import Session
 from eegen.train.schedules import SCHEDULES, rates
 
 RECENT = 100
-"""Steps whose mean loss stands for the loss of a run; also how often --until-loss is looked at."""
+"""Steps whose mean loss stands for the loss of a run; also how often `until_loss` is checked."""
 CHUNK_SECONDS = 0.04
 CHUNK_STEPS = 4096
-PARTS = ("batch", "forward", "backward", "update")
-MAX_SEED = (1 << 64) - 1
 
 LIMITS: dict[str, tuple[int, int]] = {
     "steps": (1, 10**12),
@@ -62,8 +62,13 @@ class TrainOptions:
     clip: float = How.clip
 
     @property
+    def step_settings(self) -> StepSettings:
+        """The numbers of a step that the optimizer takes besides the learning rate."""
+        return StepSettings(**{name: getattr(self, name) for name in STEP_OPTIONS})
+
+    @property
     def session(self) -> dict[str, Any]:
-        """What a session has to know of them when it is opened."""
+        """The options of `Session` that they set."""
         return {
             "batch": self.batch,
             "seed": self.seed,
@@ -78,31 +83,31 @@ class TrainOptions:
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise EegenError(f"{flag(name)} is {value}; it must be {low} to {high}")
+                raise EegenError(f"`{name}` is {value}; it must be {low} to {high}")
         if not (self.lr > 0 and math.isfinite(np.float32(self.lr))):
-            raise EegenError(f"--lr is {self.lr:g}; it must be a number above 0")
+            raise EegenError(f"`lr` is {self.lr:g}; it must be a number above 0")
         if self.order not in ORDERS:
-            raise EegenError(f"--order is '{self.order}'; it must be {' or '.join(ORDERS)}")
+            raise EegenError(f"`order` is '{self.order}'; it must be {' or '.join(ORDERS)}")
         if self.schedule not in SCHEDULES:
-            raise EegenError(f"--schedule is '{self.schedule}'; it must be one of {', '.join(SCHEDULES)}")
+            raise EegenError(f"`schedule` is '{self.schedule}'; it must be one of {', '.join(SCHEDULES)}")
         if not 0 <= self.warmup < math.inf:
-            raise EegenError(f"--warmup is {self.warmup:g}; it must be steps (1 and up) or a part of the run (below 1)")
+            raise EegenError(f"`warmup` is {self.warmup:g}; it must be steps (1 and up) or a part of the run (below 1)")
         if self.time is not None and not 0 < self.time < math.inf:
-            raise EegenError(f"--time is {self.time:g}; it must be a number of seconds above 0")
+            raise EegenError(f"`time` is {self.time:g}; it must be a number of seconds above 0")
         if self.until_loss is not None and not 0 < self.until_loss < math.inf:
-            raise EegenError(f"--until-loss is {self.until_loss:g}; it must be a number above 0")
+            raise EegenError(f"`until_loss` is {self.until_loss:g}; it must be a number above 0")
         if self.val is not None and not 0 < self.val < 1:
-            raise EegenError(f"--val is {self.val:g}; it must lie between 0 and 1")
+            raise EegenError(f"`val` is {self.val:g}; it must lie between 0 and 1")
         for name in ("beta1", "beta2", "momentum"):
             if not 0 <= (value := getattr(self, name)) < 1:
-                raise EegenError(f"{flag(name)} is {value:g}; it must be from 0 to below 1")
+                raise EegenError(f"`{name}` is {value:g}; it must be from 0 to below 1")
         for name in ("weight_decay", "clip"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise EegenError(f"{flag(name)} is {value:g}; it must be a number from 0 up")
+                raise EegenError(f"`{name}` is {value:g}; it must be a number from 0 up")
 
 
 STEP_OPTIONS = ("beta1", "beta2", "momentum", "weight_decay", "clip")
-"""Those that the generated code reads from its header."""
+"""Those that are numbers of a step (StepSettings)."""
 
 
 def train_options(optimizer: str, **given: Any) -> TrainOptions:
@@ -112,7 +117,7 @@ def train_options(optimizer: str, **given: Any) -> TrainOptions:
     rule = OPTIMIZERS[optimizer]
     for name in given:
         if name in STEP_OPTIONS and name != "clip" and name not in rule.options:
-            raise EegenError(f"{flag(name)} means nothing to the optimizer {optimizer}")
+            raise EegenError(f"`{name}` means nothing to the optimizer {optimizer}")
     return TrainOptions(**{"lr": rule.lr, **given, "optimizer": optimizer})
 
 
@@ -166,7 +171,7 @@ def run(
     if session.plan.build.model.model in FITS:
         return _fit(session, position)
     losses: list[NDArray[np.float32]] = []
-    ticks = session.header["ticks"].copy()
+    ticks = session.measure().phases
     began, spent, before, count, us = time.perf_counter(), 0.0, position.seconds, 0, 0.0
     stopped = ""
     while not stopped:
@@ -197,9 +202,9 @@ def run(
         elif interrupted():
             stopped = "interrupted"
     us_per_step = spent / max(count, 1) * 1e6
-    ticks = (session.header["ticks"] - ticks).astype(np.float64)
+    ticks = (session.measure().phases - ticks).astype(np.float64)
     shares = ticks / max(ticks.sum(), 1) * us_per_step
-    return Outcome(np.concatenate(losses), us_per_step, dict(zip(PARTS, shares.tolist())), stopped)
+    return Outcome(np.concatenate(losses), us_per_step, dict(zip(PHASES, shares.tolist())), stopped)
 
 
 def _fit(session: Session, position: Position) -> Outcome:
@@ -210,7 +215,7 @@ def _fit(session: Session, position: Position) -> Outcome:
     loss = session.loss()
     position.done = 1
     position.recent.append(loss)
-    return Outcome(np.array([loss], np.float32), position.seconds * 1e6, dict.fromkeys(PARTS, 0.0), "done")
+    return Outcome(np.array([loss], np.float32), position.seconds * 1e6, dict.fromkeys(PHASES, 0.0), "done")
 
 
 def _chunk_size(options: TrainOptions, position: Position, us: float) -> int:
@@ -253,8 +258,8 @@ def finished(options: TrainOptions, position: Position) -> str:
     if not _finished(options, position):
         return ""
     if options.time is not None and position.seconds >= options.time:
-        return f"it has used its {options.time:g} seconds; give a larger --time"
-    return f"it has done its {options.steps} steps; give a larger --steps"
+        return f"it has used its {options.time:g} seconds; give a larger `time`"
+    return f"it has done its {options.steps} steps; give a larger `steps`"
 
 
 def _outlook(options: TrainOptions, position: Position, us: float) -> tuple[float, float]:

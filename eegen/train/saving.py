@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from eegen.errors import EegenError
 from eegen.models.config import ModelConfig, model_config
-from eegen.plan.planner import Plan
+from eegen.plan.records import Plan
+from eegen.run.header import Counters
 from eegen.run.session import Session
 from eegen.train.loop import RECENT, Chunk, Position, TrainOptions
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
-COUNTERS = ("step", "rng", "cursor")  # of a session's header, what the next steps depend on
 SAVE_EVERY = 60.0  # seconds
 
 
@@ -36,14 +36,14 @@ class State:
 
     weights: Tensors
     optimizer: Tensors
-    counters: Mapping[str, int]
+    counters: Counters | None
 
     @classmethod
     def of(cls, session: Session) -> State:
         return cls(
             {name: view.copy() for name, view in session.parameters.items()},
             {name: view.copy() for name, view in session.optimizer.items()},
-            counters(session),
+            session.counters,
         )
 
     def put(self, session: Session) -> None:
@@ -51,13 +51,8 @@ class State:
             view[:] = self.weights[name]
         for name, view in session.optimizer.items():
             view[:] = self.optimizer.get(name, 0)
-        for name, value in self.counters.items():
-            session.header[name] = value
-        session.header["cursor"] %= len(session.data.documents)
-
-
-def counters(session: Session) -> dict[str, int]:
-    return {name: int(session.header[name]) for name in COUNTERS}
+        if self.counters:
+            session.counters = self.counters
 
 
 def digest(documents: Sequence[str]) -> str:
@@ -81,7 +76,7 @@ def write(model: Model, path: Path) -> None:
         "done": model.position.done,
         "seconds": model.position.seconds if model.options.time is not None else 0.0,
         "recent": list(model.position.recent),
-        **counters(session),
+        **dataclasses.asdict(session.counters),
         "data": model.data_path,
         "data_digest": digest(model.documents),
         "target": model.target,
@@ -133,11 +128,10 @@ def state_of(checkpoint: Checkpoint, plan: Plan, weights_only: bool) -> State:
     }
     check_shapes(checkpoint, expected)
     if weights_only:
-        return State(checkpoint.tensors, {}, {})
+        return State(checkpoint.tensors, {}, None)
     try:
-        return State(
-            checkpoint.tensors, checkpoint.optimizer, {name: int(checkpoint.training[name]) for name in COUNTERS}
-        )
+        kept = {field.name: int(checkpoint.training[field.name]) for field in dataclasses.fields(Counters)}
+        return State(checkpoint.tensors, checkpoint.optimizer, Counters(**kept))
     except (KeyError, TypeError, ValueError) as error:
         raise _no_training(checkpoint, error) from None
 

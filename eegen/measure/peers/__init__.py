@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eegen.errors import EegenError
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
+from eegen.run.random_stream import next_state
 from eegen.train.loop import TrainOptions
 
 MODULES = {"torch": "eegen.measure.peers.pytorch", "jax": "eegen.measure.peers.jax_scan"}
@@ -35,9 +36,9 @@ class Peer(Protocol):
 def find(name: str) -> None:
     """Refuse, in one line, a framework that is unknown or not installed."""
     if name not in MODULES:
-        raise EegenError(f"--against is '{name}'; it must be {' or '.join(MODULES)}")
+        raise EegenError(f"`against` is '{name}'; it must be {' or '.join(MODULES)}")
     if importlib.util.find_spec(name) is None:
-        raise EegenError(f"--against {name}: {name} is not installed here; try `pip install {name}`")
+        raise EegenError(f"`against` {name}: {name} is not installed here; try `pip install {name}`")
 
 
 def load(
@@ -68,20 +69,18 @@ def padded(data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def batches(data: Dataset, options: TrainOptions, state: int) -> Iterator[list[int]]:
     """The documents of each step, as eegen draws them from its random stream."""
-    many, cursor, mask = len(data.documents), 0, (1 << 64) - 1
+    n, cursor = len(data.documents), 0
     while True:
         chosen = []
         for _ in range(options.batch):
             if options.order == "random":
-                state ^= state << 13 & mask
-                state ^= state >> 7
-                state ^= state << 17 & mask
-                chosen.append(state % many)
+                state = next_state(state)
+                chosen.append(state % n)
             else:
                 chosen.append(cursor)
-                cursor = (cursor + 1) % many
+                cursor = (cursor + 1) % n
         yield chosen
 
 
 def missing(framework: str, op: str) -> EegenError:
-    return EegenError(f"--against {framework}: this model's {op} is not written for {framework}")
+    return EegenError(f"`against` {framework}: this model's {op} is not written for {framework}")

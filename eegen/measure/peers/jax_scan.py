@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -19,7 +19,8 @@ from jax import numpy as jnp
 from numpy.typing import NDArray
 
 from eegen.errors import EegenError
-from eegen.language.ops import EPS
+from eegen.language.graph import Region, Value, regions
+from eegen.language.ops.row import EPS
 from eegen.language.optimizers import How
 from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph
@@ -53,27 +54,17 @@ def context(tokens: Tensor, table: Tensor, length: int) -> Tensor:
     return table[window].reshape(*tokens.shape, -1)
 
 
-def recurrence(tokens: Tensor, u: Tensor, m: Tensor) -> Tensor:
-    def step(h: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-        h = jax.nn.relu(now + h @ m.T)
-        return h, h
-
-    return jnp.swapaxes(lax.scan(step, jnp.zeros_like(u[:, 0]), jnp.swapaxes(u, 0, 1))[1], 0, 1)
-
-
-def sparse_recurrence(tokens: Tensor, u: Tensor, m: Tensor, top_k: int) -> Tensor:
-    def step(h: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-        largest, at = lax.top_k(h, top_k)
-        carried = jnp.zeros_like(h).at[jnp.arange(len(h))[:, None], at].set(largest)
-        h = jax.nn.relu(now + h + carried @ m.T)
-        return h, h
-
-    return jnp.swapaxes(lax.scan(step, jnp.zeros_like(u[:, 0]), jnp.swapaxes(u, 0, 1))[1], 0, 1)
+def top_linear(tokens: Tensor, x: Tensor, w: Tensor, top_k: int) -> Tensor:
+    largest, at = lax.top_k(x, top_k)
+    return jnp.zeros_like(x).at[jnp.arange(len(x))[:, None], at].set(largest) @ w.T
 
 
 # What each op of a graph is here: the tokens [documents][positions] and its operands, [documents][positions][width].
 OPS: dict[str, Callable[..., Tensor]] = {
     "add": lambda tokens, a, b: a + b,
+    "sub": lambda tokens, a, b: a - b,
+    "mul": lambda tokens, a, b: a * b,
+    "sigmoid": lambda tokens, x: jax.nn.sigmoid(x),
     "bias": lambda tokens, x, b: x + b,
     "gain": lambda tokens, x, w: x * w,
     "relu": lambda tokens, x: jax.nn.relu(x),
@@ -85,9 +76,30 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "lookup": lookup,
     "attention": attention,
     "context": context,
-    "recurrence": recurrence,
-    "sparse_recurrence": sparse_recurrence,
+    "top_linear": top_linear,
 }
+
+
+def apply(value: Value, tokens: Tensor, known: Mapping[Value, Tensor]) -> Tensor:
+    return OPS[value.op.name](tokens, *(known[v] for v in value.inputs), **value.attrs)
+
+
+def run_loop(region: Region, tokens: Tensor, known: dict[Value, Tensor]) -> None:
+    """The state of a loop, by a scan over the positions."""
+    loop = region.loop
+    assert loop is not None
+    read = [v for value in region.values for v in value.inputs if v not in region.values and v.domain != "param"]
+    outside = list(dict.fromkeys(read))
+
+    def step(h: Tensor, now: list[Tensor]) -> tuple[Tensor, Tensor]:
+        inside = {**known, **dict(zip(outside, now)), loop.carried: h}
+        for value in region.values[1:]:
+            inside[value] = apply(value, tokens, inside)
+        return inside[loop.value], inside[loop.value]
+
+    start = jnp.zeros((len(tokens), loop.carried.width))
+    inputs = [jnp.swapaxes(jnp.broadcast_to(known[v], (*tokens.shape, v.width)), 0, 1) for v in outside]
+    known[loop.value] = jnp.swapaxes(lax.scan(step, start, inputs)[1], 0, 1)
 
 
 class Peer:
@@ -104,11 +116,11 @@ class Peer:
         batches: Iterator[list[int]],
     ) -> None:
         if options.threads > 1:
-            raise EegenError("--against jax is measured on one thread: leave --threads out")
+            raise EegenError("`against` jax is measured on one thread: leave `threads` out")
         self.graph, self.logits = build_graph(config)
         for value in self.graph.values:
-            if value.op != "parameter" and value.op not in OPS:
-                raise missing("jax", value.op)
+            if value.op.name not in (*OPS, "parameter", "previous"):
+                raise missing("jax", value.op.name)
         start = [
             jnp.array(np.concatenate([weights[part.name] for part in p.attrs["parts"]])) for p in self.graph.parameters
         ]
@@ -144,9 +156,13 @@ class Peer:
 
     def loss(self, weights: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
         known = dict(zip(self.graph.parameters, weights))
-        for value in self.graph.values:
-            if value not in known:
-                known[value] = OPS[value.op](tokens, *(known[v] for v in value.inputs), **value.attrs)
+        for region in regions(self.graph):
+            if region.loop is not None:
+                run_loop(region, tokens, known)
+                continue
+            for value in region.values:
+                if value not in known:
+                    known[value] = apply(value, tokens, known)
         logits = known[self.logits]
         logits = jnp.broadcast_to(logits, (*tokens.shape, logits.shape[-1]))
         inside = targets != IGNORED
