@@ -58,6 +58,7 @@ def broken_code(line: str, columns: int) -> list[str]:
     further = indent + " " * 4
     while len(line) > columns:
         places = [match.end() for match in BREAKS.finditer(line) if len(further) + 8 < match.end() <= columns]
+        places = [place for place in places if line.count('"', 0, place) % 2 == 0]
         if not places:
             break
         depths = [line.count("(", 0, at) + line.count("{", 0, at) for at in places]

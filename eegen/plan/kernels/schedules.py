@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from eegen.plan.kernels.matrix import Outer, Product
 from eegen.targets import Panel, Target
