@@ -21,27 +21,27 @@
  *   1  vectors                       the instruction set as a vocabulary
  *   2  model                         sizes, where each parameter lives, the arena
  *   3  rows_lookup_to_rms            [rows][16]
- *   4  wqkv_forward                  [rows][16] x [16][48]
- *   5  causal_attention              4 heads of 4
- *   6  wo_forward                    [rows][16] x [16][16], add
+ *   4  product_16x48                 [rows][16] x [16][48]
+ *   5  attention_4x4                 4 heads of 4
+ *   6  product_16x16_add             [rows][16] x [16][16], add
  *   7  rows_rms                      [rows][16]
- *   8  w1_forward                    [rows][16] x [16][64], relu
- *   9  w2_forward                    [rows][64] x [64][16], add
- *   10 lm_head_forward               [rows][16] x [16][28]
- *   11 loss                          [rows][27]
- *   12 lm_head_backward              [rows][28] x [28][16]
- *   13 lm_head_gradient              [16][rows] x [rows][28]
- *   14 w2_backward                   [rows][16] x [16][64], relu_grad
- *   15 w2_gradient                   [16][rows] x [rows][64]
- *   16 w1_backward                   [rows][64] x [64][16]
- *   17 clear                         [rows][16]
+ *   8  product_16x64_relu            [rows][16] x [16][64], relu
+ *   9  product_64x16_add             [rows][64] x [64][16], add
+ *   10 product_16x28                 [rows][16] x [16][28]
+ *   11 cross_entropy_27              [rows][27]
+ *   12 product_28x16                 [rows][28] x [28][16]
+ *   13 outer_16x28_update            [16][rows] x [rows][28]
+ *   14 product_16x64_relu_grad       [rows][16] x [16][64], relu_grad
+ *   15 outer_16x64_update            [16][rows] x [rows][64]
+ *   16 product_64x16                 [rows][64] x [64][16]
+ *   17 clear_16                      [rows][16]
  *   18 rows_rms_grad_to_collect      [rows][16]
- *   19 wo_backward                   [rows][16] x [16][16]
- *   20 wo_gradient                   [16][rows] x [rows][16]
- *   21 clear_2                       [rows][48]
- *   22 causal_attention_grad         4 heads of 4
- *   23 wqkv_backward                 [rows][48] x [48][16]
- *   24 wqkv_gradient                 [16][rows] x [rows][48]
+ *   19 product_16x16                 [rows][16] x [16][16]
+ *   20 outer_16x16_update            [16][rows] x [rows][16]
+ *   21 clear_48                      [rows][48]
+ *   22 attention_grad_4x4            4 heads of 4
+ *   23 product_48x16                 [rows][48] x [48][16]
+ *   24 outer_16x48_update            [16][rows] x [rows][48]
  *   25 rows_rms_grad_to_lookup_grad  [rows][16]
  *   26 batch                         the rows of a batch of documents
  *   27 step                          forward, backward, update
@@ -59,11 +59,11 @@
 
 /* The vector vocabulary: Neon, 4 floats to a vector; v_fma_lane(acc, w, x, L) = acc + w * x[L]. */
 typedef float32x4_t vf;
-typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number each of four vectors */
+typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number of each of four vectors */
 static inline vf    v_zero(void)             { return vdupq_n_f32(0.0f); }
 static inline vf    v_set1(float x)          { return vdupq_n_f32(x); }
 static inline vf    v_load(const float *p)   { return vld1q_f32(p); }
-static inline void  v_store(float *p, vf v)  { vst1q_f32(p, v); }
+static inline void  v_store(float *q, vf a)  { vst1q_f32(q, a); }
 static inline vf    v_add(vf a, vf b)        { return vaddq_f32(a, b); }
 static inline vf    v_sub(vf a, vf b)        { return vsubq_f32(a, b); }
 static inline vf    v_mul(vf a, vf b)        { return vmulq_f32(a, b); }
@@ -72,100 +72,267 @@ static inline vf    v_max(vf a, vf b)        { return vmaxq_f32(a, b); }
 static inline vf    v_min(vf a, vf b)        { return vminq_f32(a, b); }
 static inline vf    v_fma(vf a, vf b, vf c)  { return vfmaq_f32(c, a, b); }
 static inline vf    v_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
-static inline vf    v_sqrt(vf v)             { return vsqrtq_f32(v); }
-static inline float4 v_rsqrts(float4 v)      { return 1.0f / (float4)vsqrtq_f32(v); }
-static inline float v_sum(vf v)              { return vaddvq_f32(v); }
-static inline float v_hmax(vf v)             { return vmaxvq_f32(v); }
-static inline vf    v_relu(vf v)             { return vmaxq_f32(v, vdupq_n_f32(0.0f)); }
-static inline vf    v_keep(vf dy, vf y)      { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(dy), vcgtzq_f32(y))); }
-static inline vf    v_ratio(vf a, vf q, vf e){ return vdivq_f32(a, vaddq_f32(vsqrtq_f32(q), e)); }
-static inline vf    v_power(vf t)            { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
-
-/* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step the
-   pointer by any stride. */
-typedef float32x4x2_t v2f;
-static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
-static inline void v2_store(float *p, v2f x) { vst1q_f32_x2(p, x); }
-static inline v2f v2_set1(float s) { return (v2f){{ v_set1(s), v_set1(s) }}; }
-static inline v2f v2_zero(void) { return v2_set1(0.0f); }
-static inline v2f v2_sub(v2f a, v2f b) { return (v2f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]) }}; }
-static inline v2f v2_mul(v2f a, v2f b) { return (v2f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]) }}; }
-static inline v2f v2_keep(v2f a, v2f b) { return (v2f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]) }}; }
-static inline v2f v2_fma(v2f a, v2f b, v2f c) { return (v2f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]) }}; }
-static inline v2f v2_fnma(v2f a, v2f b, v2f c) { return (v2f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]) }}; }
-static inline v2f v2_ratio(v2f a, v2f b, v2f c) { return (v2f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]) }}; }
-typedef float32x4x3_t v3f;
-static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
-static inline void v3_store(float *p, v3f x) { vst1q_f32_x3(p, x); }
-static inline v3f v3_set1(float s) { return (v3f){{ v_set1(s), v_set1(s), v_set1(s) }}; }
-static inline v3f v3_zero(void) { return v3_set1(0.0f); }
-static inline v3f v3_sub(v3f a, v3f b) { return (v3f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]), v_sub(a.val[2], b.val[2]) }}; }
-static inline v3f v3_mul(v3f a, v3f b) { return (v3f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]), v_mul(a.val[2], b.val[2]) }}; }
-static inline v3f v3_keep(v3f a, v3f b) { return (v3f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]), v_keep(a.val[2], b.val[2]) }}; }
-static inline v3f v3_fma(v3f a, v3f b, v3f c) { return (v3f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]), v_fma(a.val[2], b.val[2], c.val[2]) }}; }
-static inline v3f v3_fnma(v3f a, v3f b, v3f c) { return (v3f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]), v_fnma(a.val[2], b.val[2], c.val[2]) }}; }
-static inline v3f v3_ratio(v3f a, v3f b, v3f c) { return (v3f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]), v_ratio(a.val[2], b.val[2], c.val[2]) }}; }
-typedef float32x4x4_t v4f;
-static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
-static inline void v4_store(float *p, v4f x) { vst1q_f32_x4(p, x); }
-static inline v4f v4_set1(float s) { return (v4f){{ v_set1(s), v_set1(s), v_set1(s), v_set1(s) }}; }
-static inline v4f v4_zero(void) { return v4_set1(0.0f); }
-static inline v4f v4_sub(v4f a, v4f b) { return (v4f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]), v_sub(a.val[2], b.val[2]), v_sub(a.val[3], b.val[3]) }}; }
-static inline v4f v4_mul(v4f a, v4f b) { return (v4f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]), v_mul(a.val[2], b.val[2]), v_mul(a.val[3], b.val[3]) }}; }
-static inline v4f v4_keep(v4f a, v4f b) { return (v4f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]), v_keep(a.val[2], b.val[2]), v_keep(a.val[3], b.val[3]) }}; }
-static inline v4f v4_fma(v4f a, v4f b, v4f c) { return (v4f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]), v_fma(a.val[2], b.val[2], c.val[2]), v_fma(a.val[3], b.val[3], c.val[3]) }}; }
-static inline v4f v4_fnma(v4f a, v4f b, v4f c) { return (v4f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]), v_fnma(a.val[2], b.val[2], c.val[2]), v_fnma(a.val[3], b.val[3], c.val[3]) }}; }
-static inline v4f v4_ratio(v4f a, v4f b, v4f c) { return (v4f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]), v_ratio(a.val[2], b.val[2], c.val[2]), v_ratio(a.val[3], b.val[3], c.val[3]) }}; }
-
-/* A number that the compiler must not know, or it would rather add offsets to a base. */
-static inline int64_t v_hidden(int64_t n)    { __asm__("" : "+r"(n)); return n; }
-
-/* Steps a pointer by a hidden number of bytes, which the loads then do for free; what comes after is not loaded ahead, or the
-   registers would run out. */
-#define v_advance(p, n)        do { (p) = (void *)((const char *)(p) + (n)); __asm__ volatile("" : "+r"(p) : : "memory"); } while (0)
+static inline vf    v_sqrt(vf a)             { return vsqrtq_f32(a); }
+static inline float v_sum(vf a)              { return vaddvq_f32(a); }
+static inline float v_hmax(vf a)             { return vmaxvq_f32(a); }
+static inline vf    v_relu(vf a)             { return vmaxq_f32(a, v_zero()); }
+static inline vf    v_keep(vf dy, vf y)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(dy), vcgtzq_f32(y)));
+}
+static inline vf    v_pow2(vf t) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
+static inline vf    v_ratio(vf a, vf b, vf eps) { return vdivq_f32(a, vaddq_f32(vsqrtq_f32(b), eps)); }
 
 #define v_fma_lane(acc, w, x, L) vfmaq_laneq_f32(acc, w, x, L)
 #define v_mul_lane(w, x, L)      vmulq_laneq_f32(w, x, L)
 
-/* e^x = 2^n e^r with n = round(x / ln 2): adding 1.5 * 2^23 + 127 leaves n + 127 in the low bits, which v_power shifts
-   into place as 2^n. The polynomial on |r| <= ln 2 / 2 is off by 1e-7, the whole by 4e-7. Below -87.7, where n is -127, the
-   answer is 0; NaN stays NaN. The sums must not be reassociated: never compile this with -ffast-math. */
-static inline vf v_exp(vf x)
+/* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step
+   the pointer by any stride. */
+typedef float32x4x2_t v2f;
+static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
+static inline void v2_store(float *q, v2f a) { vst1q_f32_x2(q, a); }
+static inline v2f v2_set1(float x) { return (v2f){{ v_set1(x), v_set1(x) }}; }
+static inline v2f v2_zero(void) { return v2_set1(0.0f); }
+static inline v2f v2_sub(v2f a, v2f b)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f);
-    x = v_max(v_set1(-88.0f), x);
-    const vf t = v_fma(x, v_set1(1.44269504f), magic);
-    const vf r = v_fnma(v_sub(t, magic), v_set1(0.693147181f), x);
-    const vf s = v_mul(r, r);
-    const vf high = v_fma(r, v_set1(0.0083125f), v_set1(0.04189033f));
-    const vf low = v_fma(s, high, v_fma(r, v_set1(0.16667115f), v_set1(0.4999923f)));
-    return v_mul(v_fma(s, low, v_add(r, v_set1(1.0f))), v_power(t));
+    return (v2f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+    }};
+}
+static inline v2f v2_mul(v2f a, v2f b)
+{
+    return (v2f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+    }};
+}
+static inline v2f v2_keep(v2f dy, v2f y)
+{
+    return (v2f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+    }};
+}
+static inline v2f v2_fma(v2f a, v2f b, v2f c)
+{
+    return (v2f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+    }};
+}
+static inline v2f v2_fnma(v2f a, v2f b, v2f c)
+{
+    return (v2f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+    }};
+}
+static inline v2f v2_ratio(v2f a, v2f b, v2f eps)
+{
+    return (v2f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+    }};
+}
+typedef float32x4x3_t v3f;
+static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
+static inline void v3_store(float *q, v3f a) { vst1q_f32_x3(q, a); }
+static inline v3f v3_set1(float x) { return (v3f){{ v_set1(x), v_set1(x), v_set1(x) }}; }
+static inline v3f v3_zero(void) { return v3_set1(0.0f); }
+static inline v3f v3_sub(v3f a, v3f b)
+{
+    return (v3f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+        v_sub(a.val[2], b.val[2]),
+    }};
+}
+static inline v3f v3_mul(v3f a, v3f b)
+{
+    return (v3f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+        v_mul(a.val[2], b.val[2]),
+    }};
+}
+static inline v3f v3_keep(v3f dy, v3f y)
+{
+    return (v3f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+        v_keep(dy.val[2], y.val[2]),
+    }};
+}
+static inline v3f v3_fma(v3f a, v3f b, v3f c)
+{
+    return (v3f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+        v_fma(a.val[2], b.val[2], c.val[2]),
+    }};
+}
+static inline v3f v3_fnma(v3f a, v3f b, v3f c)
+{
+    return (v3f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+        v_fnma(a.val[2], b.val[2], c.val[2]),
+    }};
+}
+static inline v3f v3_ratio(v3f a, v3f b, v3f eps)
+{
+    return (v3f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+        v_ratio(a.val[2], b.val[2], eps.val[2]),
+    }};
+}
+typedef float32x4x4_t v4f;
+static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
+static inline void v4_store(float *q, v4f a) { vst1q_f32_x4(q, a); }
+static inline v4f v4_set1(float x) { return (v4f){{ v_set1(x), v_set1(x), v_set1(x), v_set1(x) }}; }
+static inline v4f v4_zero(void) { return v4_set1(0.0f); }
+static inline v4f v4_sub(v4f a, v4f b)
+{
+    return (v4f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+        v_sub(a.val[2], b.val[2]),
+        v_sub(a.val[3], b.val[3]),
+    }};
+}
+static inline v4f v4_mul(v4f a, v4f b)
+{
+    return (v4f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+        v_mul(a.val[2], b.val[2]),
+        v_mul(a.val[3], b.val[3]),
+    }};
+}
+static inline v4f v4_keep(v4f dy, v4f y)
+{
+    return (v4f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+        v_keep(dy.val[2], y.val[2]),
+        v_keep(dy.val[3], y.val[3]),
+    }};
+}
+static inline v4f v4_fma(v4f a, v4f b, v4f c)
+{
+    return (v4f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+        v_fma(a.val[2], b.val[2], c.val[2]),
+        v_fma(a.val[3], b.val[3], c.val[3]),
+    }};
+}
+static inline v4f v4_fnma(v4f a, v4f b, v4f c)
+{
+    return (v4f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+        v_fnma(a.val[2], b.val[2], c.val[2]),
+        v_fnma(a.val[3], b.val[3], c.val[3]),
+    }};
+}
+static inline v4f v4_ratio(v4f a, v4f b, v4f eps)
+{
+    return (v4f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+        v_ratio(a.val[2], b.val[2], eps.val[2]),
+        v_ratio(a.val[3], b.val[3], eps.val[3]),
+    }};
 }
 
-/* tanh x = 1 - 2 / (e^2x + 1), which at 2x = 40 has become 1. */
+/* The same number, unknown to the compiler: it would rather add offsets to a base. */
+static inline int64_t v_opaque(int64_t n) { __asm__("" : "+r"(n)); return n; }
+
+/* Steps a pointer by a number of bytes from v_opaque, which loads then do at no cost; what comes after is not loaded
+   earlier, or the registers would not suffice. */
+#define v_advance(p, n) do { \
+    (p) = (void *)((const char *)(p) + (n)); \
+    __asm__ volatile("" : "+r"(p) : : "memory"); \
+} while (0)
+
+/* e^(scale x), for a literal scale > 0 and scale x up to 88. With n = round(scale x / ln 2) and r = x - n ln 2 / scale
+   this is 2^n e^(scale r), |scale r| <= ln 2 / 2. Adding 1.5 * 2^23 + 127 leaves n + 127 in the low bits, which v_pow2
+   shifts into place as 2^n. Below scale x = -87.7, where n is -127, the result is 0; NaN stays NaN. Greatest relative
+   error, measured on every seventh float from -86.6 to 88: of the polynomial 1.05e-7, of v_exp 4.1e-7 (between -20
+   and 20 2.3e-7), and with a scale whose reciprocal is rounded 2e-6. The sums must not be
+   reassociated: never compile this with -ffast-math. */
+static inline vf v_exp_scaled(vf x, float scale)
+{
+    const float square = scale * scale, cube = scale * square;
+    const vf magic = v_set1(12582912.0f + 127.0f);
+    x = v_max(v_set1(-88.0f / scale), x);
+    const vf t = v_fma(x, v_set1(1.44269504f * scale), magic);
+    const vf r = v_fnma(v_sub(t, magic), v_set1(0.693147181f / scale), x);
+    const vf rr = v_mul(r, r);
+    const vf high = v_fma(r, v_set1(0.0083125f * square * cube), v_set1(0.04189033f * square * square));
+    const vf low = v_fma(r, v_set1(0.16667115f * cube), v_set1(0.4999923f * square));
+    const vf e = v_fma(rr, v_fma(rr, high, low), v_mul(r, v_set1(scale)));
+    const vf power = v_pow2(t);
+    return v_fma(power, e, power);
+}
+static inline vf v_exp(vf x) { return v_exp_scaled(x, 1.0f); }
+
+/* tanh x = 1 - 2 / (e^2x + 1), which is 1 from 2x = 40 on. */
 static inline vf v_tanh(vf x)
 {
     const vf e = v_exp(v_min(v_set1(40.0f), v_add(x, x)));
     return v_sub(v_set1(1.0f), v_div(v_set1(2.0f), v_add(e, v_set1(1.0f))));
 }
 
-/* Columns: the four numbers that a, b, c and d hold in lane i go to p + i ld. */
-static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
+/* 1 / sqrt(x) */
+static inline float4 v_rsqrt4(float4 x) { return 1.0f / (float4)vsqrtq_f32(x); }
+
+/* The low or high pairs of a and b interleaved: [a0 b0 a1 b1] or [a2 b2 a3 b3]. */
+static inline float64x2_t low_pairs(vf a, vf b)  { return vreinterpretq_f64_f32(vzip1q_f32(a, b)); }
+static inline float64x2_t high_pairs(vf a, vf b) { return vreinterpretq_f64_f32(vzip2q_f32(a, b)); }
+
+/* Stores columns: the four numbers that a, b, c and d hold in lane i go to q + i ld. */
+static inline void v_store_transposed(float *q, int64_t ld, vf a, vf b, vf c, vf d)
 {
-    const float64x2_t ab = vreinterpretq_f64_f32(vzip1q_f32(a, b)), cd = vreinterpretq_f64_f32(vzip1q_f32(c, d));
-    const float64x2_t AB = vreinterpretq_f64_f32(vzip2q_f32(a, b)), CD = vreinterpretq_f64_f32(vzip2q_f32(c, d));
-    vst1q_f32(p, vreinterpretq_f32_f64(vzip1q_f64(ab, cd)));
-    vst1q_f32(p + ld, vreinterpretq_f32_f64(vzip2q_f64(ab, cd)));
-    vst1q_f32(p + 2 * ld, vreinterpretq_f32_f64(vzip1q_f64(AB, CD)));
-    vst1q_f32(p + 3 * ld, vreinterpretq_f32_f64(vzip2q_f64(AB, CD)));
+    const float64x2_t ab = low_pairs(a, b), cd = low_pairs(c, d);
+    const float64x2_t AB = high_pairs(a, b), CD = high_pairs(c, d);
+    vst1q_f32(q, vreinterpretq_f32_f64(vzip1q_f64(ab, cd)));
+    vst1q_f32(q + ld, vreinterpretq_f32_f64(vzip2q_f64(ab, cd)));
+    vst1q_f32(q + 2 * ld, vreinterpretq_f32_f64(vzip1q_f64(AB, CD)));
+    vst1q_f32(q + 3 * ld, vreinterpretq_f32_f64(vzip2q_f64(AB, CD)));
 }
 
 /* The sums, or the largest, of four vectors, side by side. */
-static inline float4 v_sums(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
+static inline float4 v_sums(vf a, vf b, vf c, vf d)  { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
 static inline float4 v_maxes(vf a, vf b, vf c, vf d) { return vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d)); }
 
-/* Puts four numbers where v_set1 will find them. */
-static inline void v_lay(float *p, float4 v) { *(float4 *)p = v; }
+/* Puts four numbers in memory for v_set1 to read. */
+static inline void v_store4(float *q, float4 x) { *(float4 *)q = x; }
+
+/* Subnormal numbers count as zero from here to restore_subnormals, which takes what this returns. */
+static inline uint64_t flush_subnormals(void)
+{
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1 << 24));
+    return before;
+}
+static inline void restore_subnormals(uint64_t before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+
+/* A clock that is cheap to read. */
+static inline uint64_t ticks(void)
+{
+    uint64_t t;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+    return t;
+}
+
+/* One iteration of a loop that waits for another thread, and after how many the processor is given up. */
+static inline void spin_pause(void) { __asm__ volatile("yield"); }
+enum { MOST_SPINS = 1000 };
 
 /* Quads: four scores of one head share a vector, one score per key.
  * v_sum4       the sums of a, b, c and d
@@ -174,7 +341,10 @@ static inline void v_lay(float *p, float4 v) { *(float4 *)p = v; }
  * v_quad_max, v_quad_sum    over the four floats, in all four
  * v_inverse    1/x */
 static inline vf v_sum4(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
-static inline vf v_dots(vf x, vf a, vf b, vf c, vf d) { return v_sum4(v_mul(x, a), v_mul(x, b), v_mul(x, c), v_mul(x, d)); }
+static inline vf v_dots(vf x, vf a, vf b, vf c, vf d)
+{
+    return v_sum4(v_mul(x, a), v_mul(x, b), v_mul(x, c), v_mul(x, d));
+}
 static inline vf v_quad(const float *p) { return vld1q_f32(p); }
 static inline vf v_quad_max(vf x) { return vdupq_n_f32(vmaxvq_f32(x)); }
 static inline vf v_quad_sum(vf x) { x = vpaddq_f32(x, x); return vpaddq_f32(x, x); }
@@ -190,7 +360,7 @@ static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1
 enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 4208, /* floats of one copy of all parameters, padding included */
-    TWINS = 3520, /* floats of the matrices' other copy */
+    PACKED = 3520, /* floats of the matrices' other copy */
     SLOTS = 16, KERNELS = 23, SCRATCH = 0, SUMS = 688, WORK = 0, THREADS = 64,
     HEADER_BYTES = 1920,
 };
@@ -207,13 +377,13 @@ enum {
     W_lm_head = 3760,             /* [16][28], [in][out]: 27 x 16 */
 };
 
-/* And where its other copy is among the twins. */
+/* And where its other copy is among the packed. */
 enum {
-    T_layers_0_wqkv = 0,          /* [48][16] */
-    T_layers_0_wo = 768,          /* [16][16] */
-    T_layers_0_w1 = 1024,         /* [64][16] */
-    T_layers_0_w2 = 2048,         /* [64][16] */
-    T_lm_head = 3072,             /* [28][16] */
+    P_layers_0_wqkv = 0,          /* [48][16] */
+    P_layers_0_wo = 768,          /* [16][16] */
+    P_layers_0_w1 = 1024,         /* [64][16] */
+    P_layers_0_w2 = 2048,         /* [64][16] */
+    P_lm_head = 3072,             /* [28][16] */
 };
 
 /* The header of the arena: sizes that the host sets, and the byte offsets of all arrays. */
@@ -298,8 +468,8 @@ static inline int32_t *index_of(const eegen *s, int64_t at) { return (int32_t *)
 static inline int64_t *longs_of(const eegen *s, int64_t at) { return (int64_t *)((char *)s + at); }
 static inline float *floats_of(const eegen *s, int64_t at) { return (float *)((char *)s + at); }
 static inline float *weights_of(const eegen *s) { return floats_of(s, HEADER_BYTES); }
-static inline float *twins_of(const eegen *s) { return weights_of(s) + WEIGHTS; }
-static inline float *gradients_of(const eegen *s) { return twins_of(s) + TWINS; }
+static inline float *packed_of(const eegen *s) { return weights_of(s) + WEIGHTS; }
+static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED; }
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
@@ -352,48 +522,6 @@ static float normal(uint64_t *state)
     return __builtin_sqrtf(-2.0f * (float)natural_log(u)) * (float)cosine(angle);
 }
 
-/* Tiny numbers count as zero while the kernels run: the moments of a weight that gets no gradient shrink for ever, and
-   arithmetic on what is too small for a normal number is very slow. Gives what to hand to restore_numbers. */
-static uint64_t flush_tiny_numbers(void)
-{
-#if defined(__x86_64__)
-    const uint32_t before = __builtin_ia32_stmxcsr();
-    __builtin_ia32_ldmxcsr(before | 0x8040);
-    return before;
-#elif defined(__aarch64__)
-    uint64_t before;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1 << 24));
-    return before;
-#else
-    return 0;
-#endif
-}
-
-static void restore_numbers(uint64_t before)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_ldmxcsr((uint32_t)before);
-#elif defined(__aarch64__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(before));
-#else
-    (void)before;
-#endif
-}
-
-static uint64_t ticks(void)
-{
-#if defined(__x86_64__)
-    return __builtin_ia32_rdtsc();
-#elif defined(__aarch64__)
-    uint64_t t;
-    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
-    return t;
-#else
-    return 0;
-#endif
-}
-
 /* What is a thread's, by where each one's first is: rows (whole branches of the prefix tree), pair rows, positions. */
 static span own(const eegen *s, int64_t at_first, int64_t thread)
 {
@@ -402,8 +530,10 @@ static span own(const eegen *s, int64_t at_first, int64_t thread)
 }
 static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_of(s, s->at_levels)[thread] }; }
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
-#define SHARE(n) PART(0, n, 1)
-#define SHARE_OF(who, n) (int64_t)(n) * (who) / threads, (int64_t)(n) * ((who) + 1) / threads
+#define SHARE_LO_OF(who, n) ((int64_t)(n) * (who) / threads)
+#define SHARE_HI_OF(who, n) ((int64_t)(n) * ((who) + 1) / threads)
+#define SHARE_LO(n) SHARE_LO_OF(thread, n)
+#define SHARE_HI(n) SHARE_HI_OF(thread, n)
 
 /* A barrier of spinning threads. One that has spun for a few microseconds gives up the processor: where there are fewer
    processors than threads, nobody else could arrive. */
@@ -416,16 +546,8 @@ static void wait_for_all(eegen *s)
         return;
     }
     for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-        const int64_t patience = 40;
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-        const int64_t patience = 1000;
-#else
-        const int64_t patience = 1000;
-#endif
-        if (spins > patience && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
+        spin_pause();
+        if (spins > MOST_SPINS && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
 
@@ -506,17 +628,17 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const in
         vf t4[4][4], q4[4];
         for (int q = 0; q < 4; q++) { q4[q] = v_mul(t2[q][0], t2[q][0]); }
         for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q4[q] = v_fma(t2[q][j], t2[q][j], q4[q]); }
-        const float4 s4 = v_rsqrts(v_sums(q4[0], q4[1], q4[2], q4[3]) * 0.0625f + RMS_EPS);
+        const float4 s4 = v_rsqrt4(v_sums(q4[0], q4[1], q4[2], q4[3]) * 0.0625f + RMS_EPS);
         float s4_of[4];
-        v_lay(s4_of, s4);
+        v_store4(s4_of, s4);
         for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t4[q][j] = v_mul(t2[q][j], v_set1(s4_of[q]));
         for (int q = 0; q < 4; q++) { float *x = p5 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[q][j]); }
         vf t6[4][4], q6[4];
         for (int q = 0; q < 4; q++) { q6[q] = v_mul(t4[q][0], t4[q][0]); }
         for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q6[q] = v_fma(t4[q][j], t4[q][j], q6[q]); }
-        const float4 s6 = v_rsqrts(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.0625f + RMS_EPS);
+        const float4 s6 = v_rsqrt4(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.0625f + RMS_EPS);
         float s6_of[4];
-        v_lay(s6_of, s6);
+        v_store4(s6_of, s6);
         for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t6[q][j] = v_mul(t4[q][j], v_set1(s6_of[q]));
         for (int q = 0; q < 4; q++) { float *x = p7 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t6[q][j]); }
     }
@@ -531,24 +653,24 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const in
         vf t4[4], q4;
         { q4 = v_mul(t2[0], t2[0]); }
         for (int j = 1; j < 4; j++) { q4 = v_fma(t2[j], t2[j], q4); }
-        const float4 s4 = v_rsqrts((float4){ v_sum(q4) } * 0.0625f + RMS_EPS);
+        const float4 s4 = v_rsqrt4((float4){ v_sum(q4) } * 0.0625f + RMS_EPS);
         for (int j = 0; j < 4; j++) t4[j] = v_mul(t2[j], v_set1(s4[0]));
         { float *x = p5 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t4[j]); }
         vf t6[4], q6;
         { q6 = v_mul(t4[0], t4[0]); }
         for (int j = 1; j < 4; j++) { q6 = v_fma(t4[j], t4[j], q6); }
-        const float4 s6 = v_rsqrts((float4){ v_sum(q6) } * 0.0625f + RMS_EPS);
+        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.0625f + RMS_EPS);
         for (int j = 0; j < 4; j++) t6[j] = v_mul(t4[j], v_set1(s6[0]));
         { float *x = p7 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t6[j]); }
     }
 }
 
-/* ==== 4 wqkv_forward =============================================================================================== */
+/* ==== 4 product_16x48 ============================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][48]. Tile 4 rows x 4 vectors, unrolled 16. 1536 FLOPs a row. */
-KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_16x48(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    const int64_t stride = v_hidden(192);
+    const int64_t stride = v_opaque(192);
     for (int n = 0; n < 48; n += 16) {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -659,7 +781,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
-            float *z0 = c + v_hidden(i * 48 + n);
+            float *z0 = c + v_opaque(i * 48 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -767,7 +889,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
-            float *z0 = c + v_hidden(i * 48 + n);
+            float *z0 = c + v_opaque(i * 48 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -853,7 +975,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             v_advance(y, stride);
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
-            float *z0 = c + v_hidden(i * 48 + n);
+            float *z0 = c + v_opaque(i * 48 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -918,7 +1040,7 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b15_.val[0], a0_3, 3); c0_1b = v_fma_lane(c0_1b, b15_.val[1], a0_3, 3); c0_2b = v_fma_lane(c0_2b, b15_.val[2], a0_3, 3); c0_3b = v_fma_lane(c0_3b, b15_.val[3], a0_3, 3);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 48 + n);
+            float *z0 = c + v_opaque(i * 48 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -927,11 +1049,11 @@ KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float
     }
 }
 
-/* ==== 5 causal_attention =========================================================================================== */
+/* ==== 5 attention_4x4 ============================================================================================== */
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 4. 64 FLOPs a key. */
 /* qkv [kv rows][q, k, v of 16], anc [rows][anc_ld] -> out [rows][16], probs [rows][quads][4 heads][4 keys]. */
-static inline void causal_attention_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
+static inline void attention_4x4_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
 {
     for (int64_t j = 0; j < nk; j += 4, s += 16) {
         const float *y0 = y + (int64_t)kv[j + 0] * 48, *y1 = y + (int64_t)kv[j + 1] * 48, *y2 = y + (int64_t)kv[j + 2] * 48, *y3 = y + (int64_t)kv[j + 3] * 48;
@@ -946,7 +1068,7 @@ static inline void causal_attention_scores_group(const float *restrict x, const 
     }
 }
 
-static inline void causal_attention_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
+static inline void attention_4x4_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
 {
     const float *p = probs;
     vf y0 = v_zero(), y1 = v_zero(), y2 = v_zero(), y3 = v_zero();
@@ -991,8 +1113,8 @@ static inline void causal_attention_values_group(const float *restrict value, co
 }
 
 /* 1 quad a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_power wants it; the polynomial is off by 1e-7. */
-static inline void causal_attention_softmax1(float *const p[4], const float *const exists[4])
+   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
+static inline void attention_4x4_softmax1(float *const p[4], const float *const exists[4])
 {
     const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.7213475204444817f), least = v_set1(-174.67308950110623f);
     vf x[4], t[4], r[4], top[4];
@@ -1005,7 +1127,7 @@ static inline void causal_attention_softmax1(float *const p[4], const float *con
     for (int i = 0; i < 4; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
     for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
     for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_power(t[i]), x[i], v_power(t[i]));
+    for (int i = 0; i < 4; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
     for (int i = 0; i < 4; i++) x[i] = v_mul(x[i], v_quad(exists[i]));
     for (int i = 0; i < 4; i++) top[i] = x[i];
     const vf share = v_inverse(v_sum4(top[0], top[1], top[2], top[3]));
@@ -1016,8 +1138,8 @@ static inline void causal_attention_softmax1(float *const p[4], const float *con
 }
 
 /* 2 quads a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_power wants it; the polynomial is off by 1e-7. */
-static inline void causal_attention_softmax2(float *const p[4], const float *const exists[4])
+   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
+static inline void attention_4x4_softmax2(float *const p[4], const float *const exists[4])
 {
     const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.7213475204444817f), least = v_set1(-174.67308950110623f);
     vf x[8], t[8], r[8], top[4];
@@ -1030,7 +1152,7 @@ static inline void causal_attention_softmax2(float *const p[4], const float *con
     for (int i = 0; i < 8; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
     for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
     for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_power(t[i]), x[i], v_power(t[i]));
+    for (int i = 0; i < 8; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
     for (int i = 0; i < 4; i++) x[i * 2 + 1] = v_mul(x[i * 2 + 1], v_quad(exists[i]));
     for (int i = 0; i < 4; i++) top[i] = v_add(x[2 * i], x[2 * i + 1]);
     const vf share = v_inverse(v_sum4(top[0], top[1], top[2], top[3]));
@@ -1044,7 +1166,7 @@ static inline void causal_attention_softmax2(float *const p[4], const float *con
     v_store(p[3] + 16, v_mul_lane(x[7], share, 3));
 }
 
-static inline void causal_attention_softmax(float *restrict p, int64_t nk)
+static inline void attention_4x4_softmax(float *restrict p, int64_t nk)
 {
     vf top = v_load(p), total = v_zero();
     for (int64_t j = 4; j < nk; j += 4) top = v_max(top, v_load(p + j * 4));
@@ -1059,8 +1181,7 @@ static inline void causal_attention_softmax(float *restrict p, int64_t nk)
     for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
 }
 
-KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
-    float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
+KERNEL void attention_4x4(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = depth[r] >> 2;
@@ -1069,7 +1190,7 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
             const int64_t nk = depth[end] + 1;
             const float *q = qkv + (int64_t)kv[nk - 1] * 48, *keys = qkv + 16;
             float *p = probs + end * anc_ld * 4;
-            causal_attention_scores_group(q, keys, kv, nk, p);
+            attention_4x4_scores_group(q, keys, kv, nk, p);
         }
         if (quads == 0) {
             for (int64_t i = r; i < end; i += 1) {
@@ -1078,7 +1199,7 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
                 const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
                 const float *const exists[] = {e0, e0, e0, e0};
                 float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                causal_attention_softmax1(p, exists);
+                attention_4x4_softmax1(p, exists);
             }
         } else if (quads == 1) {
             for (int64_t i = r; i < end; i += 1) {
@@ -1087,28 +1208,28 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
                 const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
                 const float *const exists[] = {e0, e0, e0, e0};
                 float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                causal_attention_softmax2(p, exists);
+                attention_4x4_softmax2(p, exists);
             }
         } else {
             for (int64_t i = r; i < end; i++)
-                for (int64_t v = 0; v < 16; v += 4) causal_attention_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
+                for (int64_t v = 0; v < 16; v += 4) attention_4x4_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
         }
         for (int64_t i = r; i < end; i++) {
             const int32_t *kv = anc + i * anc_ld;
             const int64_t nk = depth[i] + 1;
             const float *p = probs + i * anc_ld * 4, *v = qkv + 32;
             float *y = out + i * 16;
-            causal_attention_values_group(v, kv, nk, p, y);
+            attention_4x4_values_group(v, kv, nk, p, y);
         }
     }
 }
 
-/* ==== 6 wo_forward ================================================================================================= */
+/* ==== 6 product_16x16_add ========================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][16], add. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. */
-KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0, const int32_t *i0)
+KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0, const int32_t *restrict i0)
 {
-    const int64_t stride = v_hidden(64);
+    const int64_t stride = v_opaque(64);
     {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -1219,7 +1340,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 0)));
             v_store(z0 + 4, v_add(c0_1, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 4)));
             v_store(z0 + 8, v_add(c0_2, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 8)));
@@ -1327,7 +1448,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 0)));
             v_store(z0 + 4, v_add(c0_1, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 4)));
             v_store(z0 + 8, v_add(c0_2, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 8)));
@@ -1413,7 +1534,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             v_advance(y, stride);
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 0)));
             v_store(z0 + 4, v_add(c0_1, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 4)));
             v_store(z0 + 8, v_add(c0_2, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 8)));
@@ -1478,7 +1599,7 @@ KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b15_.val[0], a0_3, 3); c0_1b = v_fma_lane(c0_1b, b15_.val[1], a0_3, 3); c0_2b = v_fma_lane(c0_2b, b15_.val[2], a0_3, 3); c0_3b = v_fma_lane(c0_3b, b15_.val[3], a0_3, 3);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, v_add(c0_0, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 0)));
             v_store(z0 + 4, v_add(c0_1, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 4)));
             v_store(z0 + 8, v_add(c0_2, v_load(p0 + (int64_t)i0[i] * 16 + 0 + 8)));
@@ -1499,9 +1620,9 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
         vf t1[4][4], q1[4];
         for (int q = 0; q < 4; q++) { q1[q] = v_mul(t0[q][0], t0[q][0]); }
         for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q1[q] = v_fma(t0[q][j], t0[q][j], q1[q]); }
-        const float4 s1 = v_rsqrts(v_sums(q1[0], q1[1], q1[2], q1[3]) * 0.0625f + RMS_EPS);
+        const float4 s1 = v_rsqrt4(v_sums(q1[0], q1[1], q1[2], q1[3]) * 0.0625f + RMS_EPS);
         float s1_of[4];
-        v_lay(s1_of, s1);
+        v_store4(s1_of, s1);
         for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t1[q][j] = v_mul(t0[q][j], v_set1(s1_of[q]));
         for (int q = 0; q < 4; q++) { float *x = p2 + (r + q) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t1[q][j]); }
     }
@@ -1511,18 +1632,18 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
         vf t1[4], q1;
         { q1 = v_mul(t0[0], t0[0]); }
         for (int j = 1; j < 4; j++) { q1 = v_fma(t0[j], t0[j], q1); }
-        const float4 s1 = v_rsqrts((float4){ v_sum(q1) } * 0.0625f + RMS_EPS);
+        const float4 s1 = v_rsqrt4((float4){ v_sum(q1) } * 0.0625f + RMS_EPS);
         for (int j = 0; j < 4; j++) t1[j] = v_mul(t0[j], v_set1(s1[0]));
         { float *x = p2 + (r) * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, t1[j]); }
     }
 }
 
-/* ==== 8 w1_forward ================================================================================================= */
+/* ==== 8 product_16x64_relu ========================================================================================= */
 
 /* C = A B on every row: [rows][16] x [16][64], relu. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
-KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    const int64_t stride = v_hidden(256);
+    const int64_t stride = v_opaque(256);
     for (int n = 0; n < 64; n += 16) {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -1633,7 +1754,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
-            float *z0 = c + v_hidden(i * 64 + n);
+            float *z0 = c + v_opaque(i * 64 + n);
             v_store(z0 + 0, v_relu(c0_0));
             v_store(z0 + 4, v_relu(c0_1));
             v_store(z0 + 8, v_relu(c0_2));
@@ -1741,7 +1862,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
-            float *z0 = c + v_hidden(i * 64 + n);
+            float *z0 = c + v_opaque(i * 64 + n);
             v_store(z0 + 0, v_relu(c0_0));
             v_store(z0 + 4, v_relu(c0_1));
             v_store(z0 + 8, v_relu(c0_2));
@@ -1827,7 +1948,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             v_advance(y, stride);
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
-            float *z0 = c + v_hidden(i * 64 + n);
+            float *z0 = c + v_opaque(i * 64 + n);
             v_store(z0 + 0, v_relu(c0_0));
             v_store(z0 + 4, v_relu(c0_1));
             v_store(z0 + 8, v_relu(c0_2));
@@ -1892,7 +2013,7 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b15_.val[0], a0_3, 3); c0_1b = v_fma_lane(c0_1b, b15_.val[1], a0_3, 3); c0_2b = v_fma_lane(c0_2b, b15_.val[2], a0_3, 3); c0_3b = v_fma_lane(c0_3b, b15_.val[3], a0_3, 3);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 64 + n);
+            float *z0 = c + v_opaque(i * 64 + n);
             v_store(z0 + 0, v_relu(c0_0));
             v_store(z0 + 4, v_relu(c0_1));
             v_store(z0 + 8, v_relu(c0_2));
@@ -1901,12 +2022,12 @@ KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *
     }
 }
 
-/* ==== 9 w2_forward ================================================================================================= */
+/* ==== 9 product_64x16_add ========================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][16], add. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. */
-KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0)
 {
-    const int64_t stride = v_hidden(64);
+    const int64_t stride = v_opaque(64);
     {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -2122,7 +2243,7 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             c2_0 = v_fma_lane(c2_0, b31_.val[0], a2_7, 3); c2_1 = v_fma_lane(c2_1, b31_.val[1], a2_7, 3); c2_2 = v_fma_lane(c2_2, b31_.val[2], a2_7, 3); c2_3 = v_fma_lane(c2_3, b31_.val[3], a2_7, 3);
             c3_0 = v_fma_lane(c3_0, b31_.val[0], a3_7, 3); c3_1 = v_fma_lane(c3_1, b31_.val[1], a3_7, 3); c3_2 = v_fma_lane(c3_2, b31_.val[2], a3_7, 3); c3_3 = v_fma_lane(c3_3, b31_.val[3], a3_7, 3);
             x0 += 32;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -2334,7 +2455,7 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
                 c3_0 = v_fma_lane(c3_0, b31_.val[0], a3_7, 3); c3_1 = v_fma_lane(c3_1, b31_.val[1], a3_7, 3); c3_2 = v_fma_lane(c3_2, b31_.val[2], a3_7, 3); c3_3 = v_fma_lane(c3_3, b31_.val[3], a3_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, v_add(c0_0, v_load(p0 + (i) * 16 + 0 + 0)));
             v_store(z0 + 4, v_add(c0_1, v_load(p0 + (i) * 16 + 0 + 4)));
             v_store(z0 + 8, v_add(c0_2, v_load(p0 + (i) * 16 + 0 + 8)));
@@ -2529,7 +2650,7 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             c1_0 = v_fma_lane(c1_0, b31_.val[0], a1_7, 3); c1_1 = v_fma_lane(c1_1, b31_.val[1], a1_7, 3); c1_2 = v_fma_lane(c1_2, b31_.val[2], a1_7, 3); c1_3 = v_fma_lane(c1_3, b31_.val[3], a1_7, 3);
             c2_0 = v_fma_lane(c2_0, b31_.val[0], a2_7, 3); c2_1 = v_fma_lane(c2_1, b31_.val[1], a2_7, 3); c2_2 = v_fma_lane(c2_2, b31_.val[2], a2_7, 3); c2_3 = v_fma_lane(c2_3, b31_.val[3], a2_7, 3);
             x0 += 32;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -2705,7 +2826,7 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
                 c2_0 = v_fma_lane(c2_0, b31_.val[0], a2_7, 3); c2_1 = v_fma_lane(c2_1, b31_.val[1], a2_7, 3); c2_2 = v_fma_lane(c2_2, b31_.val[2], a2_7, 3); c2_3 = v_fma_lane(c2_3, b31_.val[3], a2_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, v_add(c0_0, v_load(p0 + (i) * 16 + 0 + 0)));
             v_store(z0 + 4, v_add(c0_1, v_load(p0 + (i) * 16 + 0 + 4)));
             v_store(z0 + 8, v_add(c0_2, v_load(p0 + (i) * 16 + 0 + 8)));
@@ -2860,7 +2981,7 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             c0_0 = v_fma_lane(c0_0, b31_.val[0], a0_7, 3); c0_1 = v_fma_lane(c0_1, b31_.val[1], a0_7, 3); c0_2 = v_fma_lane(c0_2, b31_.val[2], a0_7, 3); c0_3 = v_fma_lane(c0_3, b31_.val[3], a0_7, 3);
             c1_0 = v_fma_lane(c1_0, b31_.val[0], a1_7, 3); c1_1 = v_fma_lane(c1_1, b31_.val[1], a1_7, 3); c1_2 = v_fma_lane(c1_2, b31_.val[2], a1_7, 3); c1_3 = v_fma_lane(c1_3, b31_.val[3], a1_7, 3);
             x0 += 32;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -3000,7 +3121,7 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
                 c1_0 = v_fma_lane(c1_0, b31_.val[0], a1_7, 3); c1_1 = v_fma_lane(c1_1, b31_.val[1], a1_7, 3); c1_2 = v_fma_lane(c1_2, b31_.val[2], a1_7, 3); c1_3 = v_fma_lane(c1_3, b31_.val[3], a1_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, v_add(c0_0, v_load(p0 + (i) * 16 + 0 + 0)));
             v_store(z0 + 4, v_add(c0_1, v_load(p0 + (i) * 16 + 0 + 4)));
             v_store(z0 + 8, v_add(c0_2, v_load(p0 + (i) * 16 + 0 + 8)));
@@ -3115,7 +3236,7 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b31_.val[0], a0_7, 3); c0_1b = v_fma_lane(c0_1b, b31_.val[1], a0_7, 3); c0_2b = v_fma_lane(c0_2b, b31_.val[2], a0_7, 3); c0_3b = v_fma_lane(c0_3b, b31_.val[3], a0_7, 3);
             x0 += 32;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -3220,7 +3341,7 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
                 x0 += 32;
             } while (--left);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, v_add(c0_0, v_load(p0 + (i) * 16 + 0 + 0)));
             v_store(z0 + 4, v_add(c0_1, v_load(p0 + (i) * 16 + 0 + 4)));
             v_store(z0 + 8, v_add(c0_2, v_load(p0 + (i) * 16 + 0 + 8)));
@@ -3229,12 +3350,12 @@ KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *
     }
 }
 
-/* ==== 10 lm_head_forward =========================================================================================== */
+/* ==== 10 product_16x28 ============================================================================================= */
 
 /* C = A B on every row: [rows][16] x [16][28]. Tile 5 rows x 3 vectors, unrolled 16. 896 FLOPs a row. */
-KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_16x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    const int64_t stride = v_hidden(112);
+    const int64_t stride = v_opaque(112);
     for (int n = 0; n < 24; n += 12) {
         int64_t i = lo;
         for (; i <= hi - 5; i += 5) {
@@ -3363,7 +3484,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3);
             c4_0 = v_fma_lane(c4_0, b15_.val[0], a4_3, 3); c4_1 = v_fma_lane(c4_1, b15_.val[1], a4_3, 3); c4_2 = v_fma_lane(c4_2, b15_.val[2], a4_3, 3);
-            float *z0 = c + v_hidden(i * 28 + n);
+            float *z0 = c + v_opaque(i * 28 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -3488,7 +3609,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3);
-            float *z0 = c + v_hidden(i * 28 + n);
+            float *z0 = c + v_opaque(i * 28 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -3592,7 +3713,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3);
-            float *z0 = c + v_hidden(i * 28 + n);
+            float *z0 = c + v_opaque(i * 28 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -3677,7 +3798,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c1_0b = v_fma_lane(c1_0b, b15_.val[0], a1_3, 3); c1_1b = v_fma_lane(c1_1b, b15_.val[1], a1_3, 3); c1_2b = v_fma_lane(c1_2b, b15_.val[2], a1_3, 3);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b);
             c1_0 = v_add(c1_0, c1_0b); c1_1 = v_add(c1_1, c1_1b); c1_2 = v_add(c1_2, c1_2b);
-            float *z0 = c + v_hidden(i * 28 + n);
+            float *z0 = c + v_opaque(i * 28 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -3742,7 +3863,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c0_0 = v_add(c0_0, c0_0c); c0_1 = v_add(c0_1, c0_1c); c0_2 = v_add(c0_2, c0_2c);
             c0_0b = v_add(c0_0b, c0_0d); c0_1b = v_add(c0_1b, c0_1d); c0_2b = v_add(c0_2b, c0_2d);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b);
-            float *z0 = c + v_hidden(i * 28 + n);
+            float *z0 = c + v_opaque(i * 28 + n);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -3948,7 +4069,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c6_0 = v_fma_lane(c6_0, b15_, a6_3, 3);
             c7_0 = v_fma_lane(c7_0, b15_, a7_3, 3);
             c8_0 = v_fma_lane(c8_0, b15_, a8_3, 3);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 28, c1_0);
             v_store(z0 + 56, c2_0);
@@ -4139,7 +4260,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c5_0 = v_fma_lane(c5_0, b15_, a5_3, 3);
             c6_0 = v_fma_lane(c6_0, b15_, a6_3, 3);
             c7_0 = v_fma_lane(c7_0, b15_, a7_3, 3);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 28, c1_0);
             v_store(z0 + 56, c2_0);
@@ -4318,7 +4439,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c4_0 = v_add(c4_0, c4_0b);
             c5_0 = v_add(c5_0, c5_0b);
             c6_0 = v_add(c6_0, c6_0b);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 28, c1_0);
             v_store(z0 + 56, c2_0);
@@ -4477,7 +4598,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c3_0 = v_add(c3_0, c3_0b);
             c4_0 = v_add(c4_0, c4_0b);
             c5_0 = v_add(c5_0, c5_0b);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 28, c1_0);
             v_store(z0 + 56, c2_0);
@@ -4616,7 +4737,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c2_0 = v_add(c2_0, c2_0b);
             c3_0 = v_add(c3_0, c3_0b);
             c4_0 = v_add(c4_0, c4_0b);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 28, c1_0);
             v_store(z0 + 56, c2_0);
@@ -4735,7 +4856,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c1_0 = v_add(c1_0, c1_0b);
             c2_0 = v_add(c2_0, c2_0b);
             c3_0 = v_add(c3_0, c3_0b);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 28, c1_0);
             v_store(z0 + 56, c2_0);
@@ -4840,7 +4961,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c0_0 = v_add(c0_0, c0_0b);
             c1_0 = v_add(c1_0, c1_0b);
             c2_0 = v_add(c2_0, c2_0b);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 28, c1_0);
             v_store(z0 + 56, c2_0);
@@ -4923,7 +5044,7 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c1_0b = v_add(c1_0b, c1_0d);
             c0_0 = v_add(c0_0, c0_0b);
             c1_0 = v_add(c1_0, c1_0b);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 28, c1_0);
         }
@@ -4984,20 +5105,20 @@ KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, fl
             c0_0 = v_add(c0_0, c0_0c);
             c0_0b = v_add(c0_0b, c0_0d);
             c0_0 = v_add(c0_0, c0_0b);
-            float *z0 = c + v_hidden(i * 28 + 24);
+            float *z0 = c + v_opaque(i * 28 + 24);
             v_store(z0 + 0, c0_0);
         }
     }
 }
 
-/* ==== 11 loss ====================================================================================================== */
+/* ==== 11 cross_entropy_27 ========================================================================================== */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
 /* Added to the last columns: those that are not real become so small that e^x is 0. */
 static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 
 /* Some rows and all positions at them. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
-KERNEL double loss(const eegen *s, float *logits, span all, span positions)
+KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
     const int64_t *said = longs_of(s, s->at_said);
@@ -5018,7 +5139,7 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
             for (int j = 0; j < 24; j += 4) {
                 for (int i = 0; i < 4; i++) a[i] = v_max(a[i], v_load(y + i * 28 + j));
             }
-            v_lay(m + q, v_maxes(a[0], a[1], a[2], a[3]));
+            v_store4(m + q, v_maxes(a[0], a[1], a[2], a[3]));
         }
         for (; q < rows; q++, y += 28) {
             vf a;
@@ -5039,7 +5160,7 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
             for (int j = 0; j < 24; j += 4) {
                 for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_load(y + i * 28 + j), top[i])); a[i] = v_add(a[i], e); v_store(y + i * 28 + j, e); }
             }
-            v_lay(z + q, v_sums(a[0], a[1], a[2], a[3]));
+            v_store4(z + q, v_sums(a[0], a[1], a[2], a[3]));
         }
         for (; q < rows; q++, y += 28) {
             const vf top = v_set1(m[q]);
@@ -5058,7 +5179,7 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
             const float4 n = __builtin_convertvector(*(const four *)(count + r + q), float4), sums = *(const float4 *)(z + q);
             const double4 logs = natural_logs(__builtin_convertvector(sums, double4));
             totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(*(const float4 *)(m + q), double4) + logs);
-            v_lay(z + q, n * inverse / sums);
+            v_store4(z + q, n * inverse / sums);
             const vf share[4] = { v_set1(z[q]), v_set1(z[q + 1]), v_set1(z[q + 2]), v_set1(z[q + 3]) };
             for (int j = 0; j < 28; j += 4) {
                 for (int i = 0; i < 4; i++) v_store(y + i * 28 + j, v_mul(v_load(y + i * 28 + j), share[i]));
@@ -5077,12 +5198,12 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
-/* ==== 12 lm_head_backward ========================================================================================== */
+/* ==== 12 product_28x16 ============================================================================================= */
 
 /* C = A B on every row: [rows][28] x [28][16]. Tile 4 rows x 4 vectors, unrolled 16. 896 FLOPs a row. */
-KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_28x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    const int64_t stride = v_hidden(64);
+    const int64_t stride = v_opaque(64);
     {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -5170,7 +5291,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             c2_0 = v_fma_lane(c2_0, b11_.val[0], a2_2, 3); c2_1 = v_fma_lane(c2_1, b11_.val[1], a2_2, 3); c2_2 = v_fma_lane(c2_2, b11_.val[2], a2_2, 3); c2_3 = v_fma_lane(c2_3, b11_.val[3], a2_2, 3);
             c3_0 = v_fma_lane(c3_0, b11_.val[0], a3_2, 3); c3_1 = v_fma_lane(c3_1, b11_.val[1], a3_2, 3); c3_2 = v_fma_lane(c3_2, b11_.val[2], a3_2, 3); c3_3 = v_fma_lane(c3_3, b11_.val[3], a3_2, 3);
             x0 += 12;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -5278,7 +5399,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                 c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
                 x0 += 16;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -5367,7 +5488,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             c1_0 = v_fma_lane(c1_0, b11_.val[0], a1_2, 3); c1_1 = v_fma_lane(c1_1, b11_.val[1], a1_2, 3); c1_2 = v_fma_lane(c1_2, b11_.val[2], a1_2, 3); c1_3 = v_fma_lane(c1_3, b11_.val[3], a1_2, 3);
             c2_0 = v_fma_lane(c2_0, b11_.val[0], a2_2, 3); c2_1 = v_fma_lane(c2_1, b11_.val[1], a2_2, 3); c2_2 = v_fma_lane(c2_2, b11_.val[2], a2_2, 3); c2_3 = v_fma_lane(c2_3, b11_.val[3], a2_2, 3);
             x0 += 12;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -5457,7 +5578,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                 c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
                 x0 += 16;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -5528,7 +5649,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             c0_0 = v_fma_lane(c0_0, b11_.val[0], a0_2, 3); c0_1 = v_fma_lane(c0_1, b11_.val[1], a0_2, 3); c0_2 = v_fma_lane(c0_2, b11_.val[2], a0_2, 3); c0_3 = v_fma_lane(c0_3, b11_.val[3], a0_2, 3);
             c1_0 = v_fma_lane(c1_0, b11_.val[0], a1_2, 3); c1_1 = v_fma_lane(c1_1, b11_.val[1], a1_2, 3); c1_2 = v_fma_lane(c1_2, b11_.val[2], a1_2, 3); c1_3 = v_fma_lane(c1_3, b11_.val[3], a1_2, 3);
             x0 += 12;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -5600,7 +5721,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                 c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
                 x0 += 16;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -5653,7 +5774,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b11_.val[0], a0_2, 3); c0_1b = v_fma_lane(c0_1b, b11_.val[1], a0_2, 3); c0_2b = v_fma_lane(c0_2b, b11_.val[2], a0_2, 3); c0_3b = v_fma_lane(c0_3b, b11_.val[3], a0_2, 3);
             x0 += 12;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -5708,7 +5829,7 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
                 x0 += 16;
             } while (--left);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -5717,12 +5838,12 @@ KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, f
     }
 }
 
-/* ==== 13 lm_head_gradient ========================================================================================== */
+/* ==== 13 outer_16x28_update ======================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][28]. Tile 8 rows x 3 vectors, unrolled 4. 896 FLOPs a row. */
-static inline void lm_head_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void outer_16x28_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
-    const int64_t across_a = v_hidden(64), across_b = v_hidden(112);
+    const int64_t across_a = v_opaque(64), across_b = v_opaque(112);
     /* Down a panel of B, which stays in L1. */
     {
         for (int64_t t = lo; t < hi; t++) {
@@ -5837,9 +5958,9 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
             c7_0 = v_add(c7_0, v_load(z + 196)); c7_1 = v_add(c7_1, v_load(z + 200)); c7_2 = v_add(c7_2, v_load(z + 204));
             }
             if (h) {
-                const int64_t at = (m) * 28 + 0, down = v_hidden(112);
+                const int64_t at = (m) * 28 + 0, down = v_opaque(112);
                 const rates now = *h;
-                float *t = twin + (0) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (0) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v3f x0_ = v3_update(&now, (v3f){{c0_0, c0_1, c0_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -5856,9 +5977,9 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                v_store_turned(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
-                v_store_turned(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
-                v_store_turned(t + 128, 16, x0_.val[2], x1_.val[2], x2_.val[2], x3_.val[2]);
+                v_store_transposed(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
+                v_store_transposed(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
+                v_store_transposed(t + 128, 16, x0_.val[2], x1_.val[2], x2_.val[2], x3_.val[2]);
                 const v3f x4_ = v3_update(&now, (v3f){{c4_0, c4_1, c4_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -5872,9 +5993,9 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
                 v_advance(m_row, down);
                 v_advance(v_row, down);
                 const v3f x7_ = v3_update(&now, (v3f){{c7_0, c7_1, c7_2}}, w_row, m_row, v_row);
-                v_store_turned(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
-                v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
-                v_store_turned(t + 132, 16, x4_.val[2], x5_.val[2], x6_.val[2], x7_.val[2]);
+                v_store_transposed(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
+                v_store_transposed(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
+                v_store_transposed(t + 132, 16, x4_.val[2], x5_.val[2], x6_.val[2], x7_.val[2]);
             } else {
                 v_store(g + (m + 0) * 28 + 0 + 0, c0_0);
                 v_store(g + (m + 0) * 28 + 0 + 4, c0_1);
@@ -6016,9 +6137,9 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
             c7_0 = v_add(c7_0, v_load(z + 196)); c7_1 = v_add(c7_1, v_load(z + 200));
             }
             if (h) {
-                const int64_t at = (m) * 28 + n, down = v_hidden(112);
+                const int64_t at = (m) * 28 + n, down = v_opaque(112);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v2f x0_ = v2_update(&now, (v2f){{c0_0, c0_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6035,8 +6156,8 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                v_store_turned(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
-                v_store_turned(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
+                v_store_transposed(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
+                v_store_transposed(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
                 const v2f x4_ = v2_update(&now, (v2f){{c4_0, c4_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6050,8 +6171,8 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
                 v_advance(m_row, down);
                 v_advance(v_row, down);
                 const v2f x7_ = v2_update(&now, (v2f){{c7_0, c7_1}}, w_row, m_row, v_row);
-                v_store_turned(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
-                v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
+                v_store_transposed(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
+                v_store_transposed(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
             } else {
                 v_store(g + (m + 0) * 28 + n + 0, c0_0);
                 v_store(g + (m + 0) * 28 + n + 4, c0_1);
@@ -6076,21 +6197,21 @@ static inline void lm_head_gradient_part(const float *restrict a, const float *r
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void outer_16x28_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        lm_head_gradient_part(a + from * 16, b + from * 28, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        outer_16x28_update_part(a + from * 16, b + from * 28, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, packed, m_at, v_at);
     }
 }
 
-/* ==== 14 w2_backward =============================================================================================== */
+/* ==== 14 product_16x64_relu_grad =================================================================================== */
 
 /* C = A B on every row: [rows][16] x [16][64], relu_grad. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. */
-KERNEL void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *p0)
+KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, const float *restrict p0)
 {
-    const int64_t stride = v_hidden(256);
+    const int64_t stride = v_opaque(256);
     for (int n = 0; n < 64; n += 16) {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -6201,7 +6322,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
-            float *z0 = c + v_hidden(i * 64 + n);
+            float *z0 = c + v_opaque(i * 64 + n);
             v_store(z0 + 0, v_keep(c0_0, v_load(p0 + (i) * 64 + n + 0)));
             v_store(z0 + 4, v_keep(c0_1, v_load(p0 + (i) * 64 + n + 4)));
             v_store(z0 + 8, v_keep(c0_2, v_load(p0 + (i) * 64 + n + 8)));
@@ -6309,7 +6430,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
-            float *z0 = c + v_hidden(i * 64 + n);
+            float *z0 = c + v_opaque(i * 64 + n);
             v_store(z0 + 0, v_keep(c0_0, v_load(p0 + (i) * 64 + n + 0)));
             v_store(z0 + 4, v_keep(c0_1, v_load(p0 + (i) * 64 + n + 4)));
             v_store(z0 + 8, v_keep(c0_2, v_load(p0 + (i) * 64 + n + 8)));
@@ -6395,7 +6516,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             v_advance(y, stride);
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
-            float *z0 = c + v_hidden(i * 64 + n);
+            float *z0 = c + v_opaque(i * 64 + n);
             v_store(z0 + 0, v_keep(c0_0, v_load(p0 + (i) * 64 + n + 0)));
             v_store(z0 + 4, v_keep(c0_1, v_load(p0 + (i) * 64 + n + 4)));
             v_store(z0 + 8, v_keep(c0_2, v_load(p0 + (i) * 64 + n + 8)));
@@ -6460,7 +6581,7 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b15_.val[0], a0_3, 3); c0_1b = v_fma_lane(c0_1b, b15_.val[1], a0_3, 3); c0_2b = v_fma_lane(c0_2b, b15_.val[2], a0_3, 3); c0_3b = v_fma_lane(c0_3b, b15_.val[3], a0_3, 3);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 64 + n);
+            float *z0 = c + v_opaque(i * 64 + n);
             v_store(z0 + 0, v_keep(c0_0, v_load(p0 + (i) * 64 + n + 0)));
             v_store(z0 + 4, v_keep(c0_1, v_load(p0 + (i) * 64 + n + 4)));
             v_store(z0 + 8, v_keep(c0_2, v_load(p0 + (i) * 64 + n + 8)));
@@ -6469,12 +6590,12 @@ KERNEL void w2_backward(const float *restrict a, const float *restrict b, float 
     }
 }
 
-/* ==== 15 w2_gradient =============================================================================================== */
+/* ==== 15 outer_16x64_update ======================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][64]. Tile 8 rows x 3 vectors, unrolled 4. 2048 FLOPs a row. */
-static inline void w2_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void outer_16x64_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
-    const int64_t across_a = v_hidden(64), across_b = v_hidden(256);
+    const int64_t across_a = v_opaque(64), across_b = v_opaque(256);
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 48; n += 12) {
         for (int64_t t = lo; t < hi; t++) {
@@ -6589,9 +6710,9 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
             c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 452)); c7_2 = v_add(c7_2, v_load(z + 456));
             }
             if (h) {
-                const int64_t at = (m) * 64 + n, down = v_hidden(256);
+                const int64_t at = (m) * 64 + n, down = v_opaque(256);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v3f x0_ = v3_update(&now, (v3f){{c0_0, c0_1, c0_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6608,9 +6729,9 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                v_store_turned(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
-                v_store_turned(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
-                v_store_turned(t + 128, 16, x0_.val[2], x1_.val[2], x2_.val[2], x3_.val[2]);
+                v_store_transposed(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
+                v_store_transposed(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
+                v_store_transposed(t + 128, 16, x0_.val[2], x1_.val[2], x2_.val[2], x3_.val[2]);
                 const v3f x4_ = v3_update(&now, (v3f){{c4_0, c4_1, c4_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6624,9 +6745,9 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
                 v_advance(m_row, down);
                 v_advance(v_row, down);
                 const v3f x7_ = v3_update(&now, (v3f){{c7_0, c7_1, c7_2}}, w_row, m_row, v_row);
-                v_store_turned(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
-                v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
-                v_store_turned(t + 132, 16, x4_.val[2], x5_.val[2], x6_.val[2], x7_.val[2]);
+                v_store_transposed(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
+                v_store_transposed(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
+                v_store_transposed(t + 132, 16, x4_.val[2], x5_.val[2], x6_.val[2], x7_.val[2]);
             } else {
                 v_store(g + (m + 0) * 64 + n + 0, c0_0);
                 v_store(g + (m + 0) * 64 + n + 4, c0_1);
@@ -6768,9 +6889,9 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
             c7_0 = v_add(c7_0, v_load(z + 448)); c7_1 = v_add(c7_1, v_load(z + 452));
             }
             if (h) {
-                const int64_t at = (m) * 64 + n, down = v_hidden(256);
+                const int64_t at = (m) * 64 + n, down = v_opaque(256);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v2f x0_ = v2_update(&now, (v2f){{c0_0, c0_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6787,8 +6908,8 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                v_store_turned(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
-                v_store_turned(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
+                v_store_transposed(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
+                v_store_transposed(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
                 const v2f x4_ = v2_update(&now, (v2f){{c4_0, c4_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -6802,8 +6923,8 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
                 v_advance(m_row, down);
                 v_advance(v_row, down);
                 const v2f x7_ = v2_update(&now, (v2f){{c7_0, c7_1}}, w_row, m_row, v_row);
-                v_store_turned(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
-                v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
+                v_store_transposed(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
+                v_store_transposed(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
             } else {
                 v_store(g + (m + 0) * 64 + n + 0, c0_0);
                 v_store(g + (m + 0) * 64 + n + 4, c0_1);
@@ -6828,21 +6949,21 @@ static inline void w2_gradient_part(const float *restrict a, const float *restri
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void outer_16x64_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        w2_gradient_part(a + from * 16, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        outer_16x64_update_part(a + from * 16, b + from * 64, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, packed, m_at, v_at);
     }
 }
 
-/* ==== 16 w1_backward =============================================================================================== */
+/* ==== 16 product_64x16 ============================================================================================= */
 
 /* C = A B on every row: [rows][64] x [64][16]. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. */
-KERNEL void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_64x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    const int64_t stride = v_hidden(64);
+    const int64_t stride = v_opaque(64);
     {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -7058,7 +7179,7 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             c2_0 = v_fma_lane(c2_0, b31_.val[0], a2_7, 3); c2_1 = v_fma_lane(c2_1, b31_.val[1], a2_7, 3); c2_2 = v_fma_lane(c2_2, b31_.val[2], a2_7, 3); c2_3 = v_fma_lane(c2_3, b31_.val[3], a2_7, 3);
             c3_0 = v_fma_lane(c3_0, b31_.val[0], a3_7, 3); c3_1 = v_fma_lane(c3_1, b31_.val[1], a3_7, 3); c3_2 = v_fma_lane(c3_2, b31_.val[2], a3_7, 3); c3_3 = v_fma_lane(c3_3, b31_.val[3], a3_7, 3);
             x0 += 32;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -7270,7 +7391,7 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
                 c3_0 = v_fma_lane(c3_0, b31_.val[0], a3_7, 3); c3_1 = v_fma_lane(c3_1, b31_.val[1], a3_7, 3); c3_2 = v_fma_lane(c3_2, b31_.val[2], a3_7, 3); c3_3 = v_fma_lane(c3_3, b31_.val[3], a3_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -7465,7 +7586,7 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             c1_0 = v_fma_lane(c1_0, b31_.val[0], a1_7, 3); c1_1 = v_fma_lane(c1_1, b31_.val[1], a1_7, 3); c1_2 = v_fma_lane(c1_2, b31_.val[2], a1_7, 3); c1_3 = v_fma_lane(c1_3, b31_.val[3], a1_7, 3);
             c2_0 = v_fma_lane(c2_0, b31_.val[0], a2_7, 3); c2_1 = v_fma_lane(c2_1, b31_.val[1], a2_7, 3); c2_2 = v_fma_lane(c2_2, b31_.val[2], a2_7, 3); c2_3 = v_fma_lane(c2_3, b31_.val[3], a2_7, 3);
             x0 += 32;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -7641,7 +7762,7 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
                 c2_0 = v_fma_lane(c2_0, b31_.val[0], a2_7, 3); c2_1 = v_fma_lane(c2_1, b31_.val[1], a2_7, 3); c2_2 = v_fma_lane(c2_2, b31_.val[2], a2_7, 3); c2_3 = v_fma_lane(c2_3, b31_.val[3], a2_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -7796,7 +7917,7 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             c0_0 = v_fma_lane(c0_0, b31_.val[0], a0_7, 3); c0_1 = v_fma_lane(c0_1, b31_.val[1], a0_7, 3); c0_2 = v_fma_lane(c0_2, b31_.val[2], a0_7, 3); c0_3 = v_fma_lane(c0_3, b31_.val[3], a0_7, 3);
             c1_0 = v_fma_lane(c1_0, b31_.val[0], a1_7, 3); c1_1 = v_fma_lane(c1_1, b31_.val[1], a1_7, 3); c1_2 = v_fma_lane(c1_2, b31_.val[2], a1_7, 3); c1_3 = v_fma_lane(c1_3, b31_.val[3], a1_7, 3);
             x0 += 32;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -7936,7 +8057,7 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
                 c1_0 = v_fma_lane(c1_0, b31_.val[0], a1_7, 3); c1_1 = v_fma_lane(c1_1, b31_.val[1], a1_7, 3); c1_2 = v_fma_lane(c1_2, b31_.val[2], a1_7, 3); c1_3 = v_fma_lane(c1_3, b31_.val[3], a1_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -8051,7 +8172,7 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b31_.val[0], a0_7, 3); c0_1b = v_fma_lane(c0_1b, b31_.val[1], a0_7, 3); c0_2b = v_fma_lane(c0_2b, b31_.val[2], a0_7, 3); c0_3b = v_fma_lane(c0_3b, b31_.val[3], a0_7, 3);
             x0 += 32;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -8156,7 +8277,7 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
                 x0 += 32;
             } while (--left);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -8165,10 +8286,10 @@ KERNEL void w1_backward(const float *restrict a, const float *restrict b, float 
     }
 }
 
-/* ==== 17 clear ===================================================================================================== */
+/* ==== 17 clear_16 ================================================================================================== */
 
 /* Zeros: [rows][16]. */
-KERNEL void clear(float *p, int64_t lo, int64_t hi)
+KERNEL void clear_16(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
     for (int64_t i = lo * 16; i < hi * 16; i += 4) v_store(p + i, v_zero());
@@ -8189,12 +8310,12 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
         vf t2[4][4], q2[4], u2[4];
         for (int q = 0; q < 4; q++) { q2[q] = v_mul(t1[q][0], t1[q][0]); u2[q] = v_mul(t0[q][0], t1[q][0]); }
         for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q2[q] = v_fma(t1[q][j], t1[q][j], q2[q]); u2[q] = v_fma(t0[q][j], t1[q][j], u2[q]); }
-        const float4 s2 = v_rsqrts(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.0625f + RMS_EPS);
+        const float4 s2 = v_rsqrt4(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.0625f + RMS_EPS);
         const float4 c2 = s2 * s2 * s2 * (v_sums(u2[0], u2[1], u2[2], u2[3]) * 0.0625f);
         float s2_of[4];
-        v_lay(s2_of, s2);
+        v_store4(s2_of, s2);
         float c2_of[4];
-        v_lay(c2_of, c2);
+        v_store4(c2_of, c2);
         for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(c2_of[q]), v_mul(t0[q][j], v_set1(s2_of[q])));
         vf t3[4][4];
         for (int q = 0; q < 4; q++) { const float *x = p3 + (r + q) * 16; for (int j = 0; j < 4; j++) t3[q][j] = v_load(x + j * 4); }
@@ -8212,7 +8333,7 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
         vf t2[4], q2, u2;
         { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
         for (int j = 1; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrts((float4){ v_sum(q2) } * 0.0625f + RMS_EPS);
+        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.0625f + RMS_EPS);
         const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.0625f);
         for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
         vf t3[4];
@@ -8224,12 +8345,12 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
     }
 }
 
-/* ==== 19 wo_backward =============================================================================================== */
+/* ==== 19 product_16x16 ============================================================================================= */
 
 /* C = A B on every row: [rows][16] x [16][16]. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. */
-KERNEL void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_16x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    const int64_t stride = v_hidden(64);
+    const int64_t stride = v_opaque(64);
     {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -8340,7 +8461,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -8448,7 +8569,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -8534,7 +8655,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             v_advance(y, stride);
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -8599,7 +8720,7 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b15_.val[0], a0_3, 3); c0_1b = v_fma_lane(c0_1b, b15_.val[1], a0_3, 3); c0_2b = v_fma_lane(c0_2b, b15_.val[2], a0_3, 3); c0_3b = v_fma_lane(c0_3b, b15_.val[3], a0_3, 3);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -8608,12 +8729,12 @@ KERNEL void wo_backward(const float *restrict a, const float *restrict b, float 
     }
 }
 
-/* ==== 20 wo_gradient =============================================================================================== */
+/* ==== 20 outer_16x16_update ======================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][16]. Tile 8 rows x 2 vectors, unrolled 4. 512 FLOPs a row. */
-static inline void wo_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void outer_16x16_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
-    const int64_t across_a = v_hidden(64), across_b = v_hidden(64);
+    const int64_t across_a = v_opaque(64), across_b = v_opaque(64);
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 16; n += 8) {
         for (int64_t t = lo; t < hi; t++) {
@@ -8728,9 +8849,9 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
             c7_0 = v_add(c7_0, v_load(z + 112)); c7_1 = v_add(c7_1, v_load(z + 116));
             }
             if (h) {
-                const int64_t at = (m) * 16 + n, down = v_hidden(64);
+                const int64_t at = (m) * 16 + n, down = v_opaque(64);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v2f x0_ = v2_update(&now, (v2f){{c0_0, c0_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -8747,8 +8868,8 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                v_store_turned(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
-                v_store_turned(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
+                v_store_transposed(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
+                v_store_transposed(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
                 const v2f x4_ = v2_update(&now, (v2f){{c4_0, c4_1}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -8762,8 +8883,8 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
                 v_advance(m_row, down);
                 v_advance(v_row, down);
                 const v2f x7_ = v2_update(&now, (v2f){{c7_0, c7_1}}, w_row, m_row, v_row);
-                v_store_turned(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
-                v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
+                v_store_transposed(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
+                v_store_transposed(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
             } else {
                 v_store(g + (m + 0) * 16 + n + 0, c0_0);
                 v_store(g + (m + 0) * 16 + n + 4, c0_1);
@@ -8788,29 +8909,29 @@ static inline void wo_gradient_part(const float *restrict a, const float *restri
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void outer_16x16_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        wo_gradient_part(a + from * 16, b + from * 16, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        outer_16x16_update_part(a + from * 16, b + from * 16, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, packed, m_at, v_at);
     }
 }
 
-/* ==== 21 clear_2 =================================================================================================== */
+/* ==== 21 clear_48 ================================================================================================== */
 
 /* Zeros: [rows][48]. */
-KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
+KERNEL void clear_48(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
     for (int64_t i = lo * 48; i < hi * 48; i += 4) v_store(p + i, v_zero());
 }
 
-/* ==== 22 causal_attention_grad ===================================================================================== */
+/* ==== 22 attention_grad_4x4 ======================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 4. 128 FLOPs a key. */
 /* dout [rows][16] and probs -> dqkv [kv rows][q, k, v of 16] +=. */
-static inline void causal_attention_grad_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
+static inline void attention_grad_4x4_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
 {
     vf mean0 = v_zero(), mean1 = v_zero(), mean2 = v_zero(), mean3 = v_zero();
     for (int64_t j = 0; j < nk; j += 4) {
@@ -8840,7 +8961,7 @@ static inline void causal_attention_grad_slopes_group(const float *restrict x, c
     }
 }
 
-static inline void causal_attention_grad_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
+static inline void attention_grad_4x4_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
     const float *restrict probs, const float *restrict slopes, float *restrict dq, float *restrict dk)
 {
     const float *p = probs, *d = slopes;
@@ -8921,8 +9042,7 @@ static inline void causal_attention_grad_scatter_group(const float *restrict q, 
     v_store(dq + 12, dq3);
 }
 
-KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
-    const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
+KERNEL void attention_grad_4x4(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[1024];
     for (int64_t r = lo, end; r < hi; r = end) {
@@ -8932,25 +9052,25 @@ KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *rest
         for (int64_t g = 0; g < 1; g++) {
             for (int64_t i = r; i < end; i++) {
                 float *d = slopes + (i - r) * quads * 16;
-                causal_attention_grad_slopes_group(dout + i * 16 + g * 16, qkv + 32 + g * 16, anc + i * anc_ld, depth[i] + 1,
+                attention_grad_4x4_slopes_group(dout + i * 16 + g * 16, qkv + 32 + g * 16, anc + i * anc_ld, depth[i] + 1,
                     probs + i * anc_ld * 4 + g * 16, d);
             }
             for (int64_t i = r; i < end; i++) {
                 const int32_t *kv = anc + i * anc_ld;
                 const int64_t own = (int64_t)kv[depth[i]] * 48 + g * 16;
-                causal_attention_grad_scatter_group(qkv + own, qkv + 16 + g * 16, dout + i * 16 + g * 16, kv, depth[i] + 1,
+                attention_grad_4x4_scatter_group(qkv + own, qkv + 16 + g * 16, dout + i * 16 + g * 16, kv, depth[i] + 1,
                     probs + i * anc_ld * 4 + g * 16, slopes + (i - r) * quads * 16, dqkv + own, dqkv + 16 + g * 16);
             }
         }
     }
 }
 
-/* ==== 23 wqkv_backward ============================================================================================= */
+/* ==== 23 product_48x16 ============================================================================================= */
 
 /* C = A B on every row: [rows][48] x [48][16]. Tile 4 rows x 4 vectors, unrolled 32. 1536 FLOPs a row. */
-KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
+KERNEL void product_48x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
 {
-    const int64_t stride = v_hidden(64);
+    const int64_t stride = v_opaque(64);
     {
         int64_t i = lo;
         for (; i <= hi - 4; i += 4) {
@@ -9062,7 +9182,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             c3_0 = v_fma_lane(c3_0, b15_.val[0], a3_3, 3); c3_1 = v_fma_lane(c3_1, b15_.val[1], a3_3, 3); c3_2 = v_fma_lane(c3_2, b15_.val[2], a3_3, 3); c3_3 = v_fma_lane(c3_3, b15_.val[3], a3_3, 3);
             x0 += 16;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -9274,7 +9394,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
                 c3_0 = v_fma_lane(c3_0, b31_.val[0], a3_7, 3); c3_1 = v_fma_lane(c3_1, b31_.val[1], a3_7, 3); c3_2 = v_fma_lane(c3_2, b31_.val[2], a3_7, 3); c3_3 = v_fma_lane(c3_3, b31_.val[3], a3_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -9383,7 +9503,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             c2_0 = v_fma_lane(c2_0, b15_.val[0], a2_3, 3); c2_1 = v_fma_lane(c2_1, b15_.val[1], a2_3, 3); c2_2 = v_fma_lane(c2_2, b15_.val[2], a2_3, 3); c2_3 = v_fma_lane(c2_3, b15_.val[3], a2_3, 3);
             x0 += 16;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -9559,7 +9679,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
                 c2_0 = v_fma_lane(c2_0, b31_.val[0], a2_7, 3); c2_1 = v_fma_lane(c2_1, b31_.val[1], a2_7, 3); c2_2 = v_fma_lane(c2_2, b31_.val[2], a2_7, 3); c2_3 = v_fma_lane(c2_3, b31_.val[3], a2_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -9646,7 +9766,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             c0_0 = v_fma_lane(c0_0, b15_.val[0], a0_3, 3); c0_1 = v_fma_lane(c0_1, b15_.val[1], a0_3, 3); c0_2 = v_fma_lane(c0_2, b15_.val[2], a0_3, 3); c0_3 = v_fma_lane(c0_3, b15_.val[3], a0_3, 3);
             c1_0 = v_fma_lane(c1_0, b15_.val[0], a1_3, 3); c1_1 = v_fma_lane(c1_1, b15_.val[1], a1_3, 3); c1_2 = v_fma_lane(c1_2, b15_.val[2], a1_3, 3); c1_3 = v_fma_lane(c1_3, b15_.val[3], a1_3, 3);
             x0 += 16;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -9786,7 +9906,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
                 c1_0 = v_fma_lane(c1_0, b31_.val[0], a1_7, 3); c1_1 = v_fma_lane(c1_1, b31_.val[1], a1_7, 3); c1_2 = v_fma_lane(c1_2, b31_.val[2], a1_7, 3); c1_3 = v_fma_lane(c1_3, b31_.val[3], a1_7, 3);
                 x0 += 32;
             } while (--left);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -9851,7 +9971,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
             v_advance(y, stride);
             c0_0b = v_fma_lane(c0_0b, b15_.val[0], a0_3, 3); c0_1b = v_fma_lane(c0_1b, b15_.val[1], a0_3, 3); c0_2b = v_fma_lane(c0_2b, b15_.val[2], a0_3, 3); c0_3b = v_fma_lane(c0_3b, b15_.val[3], a0_3, 3);
             x0 += 16;
-            int64_t left = v_hidden(1);
+            int64_t left = v_opaque(1);
             do {
                 const v4f b0_ = v4_load(y);
                 const vf a0_0 = v_load(x0 + 0), a0_1 = v_load(x0 + 4);
@@ -9956,7 +10076,7 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
                 x0 += 32;
             } while (--left);
             c0_0 = v_add(c0_0, c0_0b); c0_1 = v_add(c0_1, c0_1b); c0_2 = v_add(c0_2, c0_2b); c0_3 = v_add(c0_3, c0_3b);
-            float *z0 = c + v_hidden(i * 16 + 0);
+            float *z0 = c + v_opaque(i * 16 + 0);
             v_store(z0 + 0, c0_0);
             v_store(z0 + 4, c0_1);
             v_store(z0 + 8, c0_2);
@@ -9965,12 +10085,12 @@ KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, floa
     }
 }
 
-/* ==== 24 wqkv_gradient ============================================================================================= */
+/* ==== 24 outer_16x48_update ======================================================================================== */
 
 /* G = A^T B over all rows: [16][rows] x [rows][48]. Tile 8 rows x 3 vectors, unrolled 4. 1536 FLOPs a row. */
-static inline void wqkv_gradient_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+static inline void outer_16x48_update_part(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
-    const int64_t across_a = v_hidden(64), across_b = v_hidden(192);
+    const int64_t across_a = v_opaque(64), across_b = v_opaque(192);
     /* Down a panel of B, which stays in L1. */
     for (int n = 0; n < 48; n += 12) {
         for (int64_t t = lo; t < hi; t++) {
@@ -10085,9 +10205,9 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
             c7_0 = v_add(c7_0, v_load(z + 336)); c7_1 = v_add(c7_1, v_load(z + 340)); c7_2 = v_add(c7_2, v_load(z + 344));
             }
             if (h) {
-                const int64_t at = (m) * 48 + n, down = v_hidden(192);
+                const int64_t at = (m) * 48 + n, down = v_opaque(192);
                 const rates now = *h;
-                float *t = twin + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
+                float *t = packed + (n) * 16 + m, *w_row = w + at, *m_row = m_at + at, *v_row = v_at + at;
                 const v3f x0_ = v3_update(&now, (v3f){{c0_0, c0_1, c0_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -10104,9 +10224,9 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
                 v_advance(w_row, down);
                 v_advance(m_row, down);
                 v_advance(v_row, down);
-                v_store_turned(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
-                v_store_turned(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
-                v_store_turned(t + 128, 16, x0_.val[2], x1_.val[2], x2_.val[2], x3_.val[2]);
+                v_store_transposed(t + 0, 16, x0_.val[0], x1_.val[0], x2_.val[0], x3_.val[0]);
+                v_store_transposed(t + 64, 16, x0_.val[1], x1_.val[1], x2_.val[1], x3_.val[1]);
+                v_store_transposed(t + 128, 16, x0_.val[2], x1_.val[2], x2_.val[2], x3_.val[2]);
                 const v3f x4_ = v3_update(&now, (v3f){{c4_0, c4_1, c4_2}}, w_row, m_row, v_row);
                 v_advance(w_row, down);
                 v_advance(m_row, down);
@@ -10120,9 +10240,9 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
                 v_advance(m_row, down);
                 v_advance(v_row, down);
                 const v3f x7_ = v3_update(&now, (v3f){{c7_0, c7_1, c7_2}}, w_row, m_row, v_row);
-                v_store_turned(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
-                v_store_turned(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
-                v_store_turned(t + 132, 16, x4_.val[2], x5_.val[2], x6_.val[2], x7_.val[2]);
+                v_store_transposed(t + 4, 16, x4_.val[0], x5_.val[0], x6_.val[0], x7_.val[0]);
+                v_store_transposed(t + 68, 16, x4_.val[1], x5_.val[1], x6_.val[1], x7_.val[1]);
+                v_store_transposed(t + 132, 16, x4_.val[2], x5_.val[2], x6_.val[2], x7_.val[2]);
             } else {
                 v_store(g + (m + 0) * 48 + n + 0, c0_0);
                 v_store(g + (m + 0) * 48 + n + 4, c0_1);
@@ -10155,12 +10275,12 @@ static inline void wqkv_gradient_part(const float *restrict a, const float *rest
 
 /* In parts of about a hundred rows, so that a panel of B stays in L1; all but the last leave their sums in G. With `more`
    G holds some already. */
-KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at)
+KERNEL void outer_16x48_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, int more, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at)
 {
     const int64_t parts = rows / 128 + 1;
     for (int64_t i = 0; i < parts; i++) {
         const int64_t from = rows * i / parts, to = rows * (i + 1) / parts;
-        wqkv_gradient_part(a + from * 16, b + from * 48, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, twin, m_at, v_at);
+        outer_16x48_update_part(a + from * 16, b + from * 48, g, to - from, lo, hi, more | (i > 0), i + 1 == parts ? h : 0, w, packed, m_at, v_at);
     }
 }
 
@@ -10179,12 +10299,12 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
         vf t2[4][4], q2[4], u2[4];
         for (int q = 0; q < 4; q++) { q2[q] = v_mul(t1[q][0], t1[q][0]); u2[q] = v_mul(t0[q][0], t1[q][0]); }
         for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q2[q] = v_fma(t1[q][j], t1[q][j], q2[q]); u2[q] = v_fma(t0[q][j], t1[q][j], u2[q]); }
-        const float4 s2 = v_rsqrts(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.0625f + RMS_EPS);
+        const float4 s2 = v_rsqrt4(v_sums(q2[0], q2[1], q2[2], q2[3]) * 0.0625f + RMS_EPS);
         const float4 c2 = s2 * s2 * s2 * (v_sums(u2[0], u2[1], u2[2], u2[3]) * 0.0625f);
         float s2_of[4];
-        v_lay(s2_of, s2);
+        v_store4(s2_of, s2);
         float c2_of[4];
-        v_lay(c2_of, c2);
+        v_store4(c2_of, c2);
         for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t2[q][j] = v_fnma(t1[q][j], v_set1(c2_of[q]), v_mul(t0[q][j], v_set1(s2_of[q])));
         vf t3[4][4];
         for (int q = 0; q < 4; q++) { const float *x = p3 + (r + q) * 16; for (int j = 0; j < 4; j++) t3[q][j] = v_load(x + j * 4); }
@@ -10196,12 +10316,12 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
         vf t6[4][4], q6[4], u6[4];
         for (int q = 0; q < 4; q++) { q6[q] = v_mul(t5[q][0], t5[q][0]); u6[q] = v_mul(t4[q][0], t5[q][0]); }
         for (int q = 0; q < 4; q++) for (int j = 1; j < 4; j++) { q6[q] = v_fma(t5[q][j], t5[q][j], q6[q]); u6[q] = v_fma(t4[q][j], t5[q][j], u6[q]); }
-        const float4 s6 = v_rsqrts(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.0625f + RMS_EPS);
+        const float4 s6 = v_rsqrt4(v_sums(q6[0], q6[1], q6[2], q6[3]) * 0.0625f + RMS_EPS);
         const float4 c6 = s6 * s6 * s6 * (v_sums(u6[0], u6[1], u6[2], u6[3]) * 0.0625f);
         float s6_of[4];
-        v_lay(s6_of, s6);
+        v_store4(s6_of, s6);
         float c6_of[4];
-        v_lay(c6_of, c6);
+        v_store4(c6_of, c6);
         for (int q = 0; q < 4; q++) for (int j = 0; j < 4; j++) t6[q][j] = v_fnma(t5[q][j], v_set1(c6_of[q]), v_mul(t4[q][j], v_set1(s6_of[q])));
         for (int q = 0; q < 4; q++) { float *x = p7 + (int64_t)i7[r + q] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[q][j])); }
         for (int q = 0; q < 4; q++) { float *x = p8 + (int64_t)i8[r + q] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[q][j])); }
@@ -10215,7 +10335,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
         vf t2[4], q2, u2;
         { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
         for (int j = 1; j < 4; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrts((float4){ v_sum(q2) } * 0.0625f + RMS_EPS);
+        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.0625f + RMS_EPS);
         const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.0625f);
         for (int j = 0; j < 4; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
         vf t3[4];
@@ -10228,7 +10348,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
         vf t6[4], q6, u6;
         { q6 = v_mul(t5[0], t5[0]); u6 = v_mul(t4[0], t5[0]); }
         for (int j = 1; j < 4; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
-        const float4 s6 = v_rsqrts((float4){ v_sum(q6) } * 0.0625f + RMS_EPS);
+        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.0625f + RMS_EPS);
         const float4 c6 = s6 * s6 * s6 * ((float4){ v_sum(u6) } * 0.0625f);
         for (int j = 0; j < 4; j++) t6[j] = v_fnma(t5[j], v_set1(c6[0]), v_mul(t4[j], v_set1(s6[0])));
         { float *x = p7 + (int64_t)i7[r] * 16; for (int j = 0; j < 4; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
@@ -10427,17 +10547,17 @@ static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span 
     float *const x = floats_of(s, s->at_slot[9]);
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const weights = weights_of(s);
-    float *const twins = twins_of(s);
+    float *const packed = packed_of(s);
     rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
             weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
-    wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
-    causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
+    product_16x48(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi);
+    attention_4x4(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
             my_rows.hi);
-    wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
+    product_16x16_add(a, packed + P_layers_0_wo, r, my_rows.lo, my_rows.hi, e, index_of(s, s->at_pair_of));
     rows_rms(my_rows.lo, my_rows.hi, r, rms2);
-    w1_forward(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
-    w2_forward(h, twins + T_layers_0_w2, x, my_rows.lo, my_rows.hi, r);
-    lm_head_forward(x, weights + W_lm_head, logits, my_rows.lo, my_rows.hi);
+    product_16x64_relu(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi);
+    product_64x16_add(h, packed + P_layers_0_w2, x, my_rows.lo, my_rows.hi, r);
+    product_16x28(x, weights + W_lm_head, logits, my_rows.lo, my_rows.hi);
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
@@ -10445,7 +10565,7 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
     const span my_rows = own(s, s->at_first_row, thread);
     double total = 0.0;
-    s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
+    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
     if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
@@ -10457,9 +10577,9 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     const span pairs = { 0, s->pairs }, rows = { 0, s->rows }, levels = levels_of(s, thread);
     const span my_pairs = own(s, s->at_first_pair, thread), my_rows = own(s, s->at_first_row, thread);
     (void)pairs; (void)my_pairs; (void)my_rows; (void)levels; (void)how;
-    int64_t turns = rows.hi > 160 * (threads - 1) ? threads : 1;
+    int64_t phases = rows.hi > 160 * (threads - 1) ? threads : 1;
     for (int64_t t = 0; t < threads; t++)
-        if (own(s, s->at_first_row, t).lo == own(s, s->at_first_row, t).hi) turns = 1;
+        if (own(s, s->at_first_row, t).lo == own(s, s->at_first_row, t).hi) phases = 1;
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const d_x = floats_of(s, s->at_slot[11]);
     float *const x = floats_of(s, s->at_slot[9]);
@@ -10480,90 +10600,95 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const e = floats_of(s, s->at_slot[1]);
     float *const add = floats_of(s, s->at_slot[0]);
     float *const weights = weights_of(s);
-    float *const twins = twins_of(s);
+    float *const packed = packed_of(s);
     float *const gradients = gradients_of(s);
     float *const sums = floats_of(s, s->at_sums) + thread * SUMS;
     float *const all_m = m_of(s);
     float *const all_v = v_of(s);
-    lm_head_backward(logits, twins + T_lm_head, d_x, my_rows.lo, my_rows.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_rows : rows;
-        lm_head_gradient(x + part.lo * 16, logits + part.lo * 28, gradients + W_lm_head, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_lm_head,
-                    twins + T_lm_head, all_m + W_lm_head, all_v + W_lm_head);
-        if (turn) wait_for_all(s);
+    product_28x16(logits, packed + P_lm_head, d_x, my_rows.lo, my_rows.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_rows : rows;
+        outer_16x28_update(x + part.lo * 16, logits + part.lo * 28, gradients + W_lm_head, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_lm_head, packed + P_lm_head, all_m + W_lm_head,
+                all_v + W_lm_head);
+        if (phase) wait_for_all(s);
     }
-    w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_rows : rows;
-        w2_gradient(d_x + part.lo * 16, h + part.lo * 64, gradients + W_layers_0_w2, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w2,
-                    twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
-        if (turn) wait_for_all(s);
+    product_16x64_relu_grad(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, h);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_rows : rows;
+        outer_16x64_update(d_x + part.lo * 16, h + part.lo * 64, gradients + W_layers_0_w2, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_layers_0_w2, packed + P_layers_0_w2,
+                all_m + W_layers_0_w2, all_v + W_layers_0_w2);
+        if (phase) wait_for_all(s);
     }
-    w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_rows : rows;
-        w2_gradient(rms2 + part.lo * 16, d_linear + part.lo * 64, gradients + W_layers_0_w1, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_w1,
-                    twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
-        if (turn) wait_for_all(s);
+    product_64x16(d_linear, packed + P_layers_0_w1, d_rms, my_rows.lo, my_rows.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_rows : rows;
+        outer_16x64_update(rms2 + part.lo * 16, d_linear + part.lo * 64, gradients + W_layers_0_w1, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_layers_0_w1, packed + P_layers_0_w1,
+                all_m + W_layers_0_w1, all_v + W_layers_0_w1);
+        if (phase) wait_for_all(s);
     }
-    clear(collect, my_pairs.lo, my_pairs.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
+    clear_16(collect, my_pairs.lo, my_pairs.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
     rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect, index_of(s, s->at_pair_of));
-    wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_rows : rows;
-        wo_gradient(d_r + part.lo * 16, a + part.lo * 16, gradients + W_layers_0_wo, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wo,
-                    twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
-        if (turn) wait_for_all(s);
+    product_16x16(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_rows : rows;
+        outer_16x16_update(d_r + part.lo * 16, a + part.lo * 16, gradients + W_layers_0_wo, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_layers_0_wo, packed + P_layers_0_wo,
+                all_m + W_layers_0_wo, all_v + W_layers_0_wo);
+        if (phase) wait_for_all(s);
     }
-    clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
-    causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
-            d_qkv, my_rows.lo, my_rows.hi);
-    wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
-    if (threads > 1 && turns == 1) wait_for_all(s);
-    for (int64_t turn = turns - 1; turn >= 0; turn--) {
-        const span part = turns > 1 ? my_pairs : pairs;
-        wqkv_gradient(rms + part.lo * 16, d_qkv + part.lo * 48, gradients + W_layers_0_wqkv, part.hi - part.lo,
-            SHARE_OF((thread + turn) % threads, 2), turn + 1 < turns, turn ? 0 : how, weights + W_layers_0_wqkv,
-                    twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
-        if (turn) wait_for_all(s);
+    clear_48(d_qkv, my_pairs.lo, my_pairs.hi);
+    attention_grad_4x4(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a, d_qkv,
+            my_rows.lo, my_rows.hi);
+    product_48x16(d_qkv, packed + P_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi);
+    if (threads > 1 && phases == 1) wait_for_all(s);
+    for (int64_t phase = phases - 1; phase >= 0; phase--) {
+        const span part = phases > 1 ? my_pairs : pairs;
+        outer_16x48_update(rms + part.lo * 16, d_qkv + part.lo * 48, gradients + W_layers_0_wqkv, part.hi - part.lo,
+                SHARE_LO_OF((thread + phase) % threads, 2), SHARE_HI_OF((thread + phase) % threads, 2),
+                phase + 1 < phases, phase ? 0 : how, weights + W_layers_0_wqkv, packed + P_layers_0_wqkv,
+                all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
+        if (phase) wait_for_all(s);
     }
-    if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
-    if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
+    if (thread == 0) clear_16(gradients + W_pos_emb, 0, 16);
+    if (thread == 0) clear_16(gradients + W_tok_emb, 0, 27);
     rows_rms_grad_to_lookup_grad(my_pairs.lo, my_pairs.hi, d_rms2, e, collect, add,
             thread ? sums + 0 : gradients + W_pos_emb, index_of(s, s->at_pair_position),
             thread ? sums + 256 : gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
 /* Rows [lo, hi) of a matrix into its other copy, four at a time, a line of each: few rows of the copy are open at once. */
-static void turn(const float *w, float *twin, int64_t cols, int64_t ld, int64_t twin_ld, int64_t lo, int64_t hi)
+static void turn(const float *w, float *packed, int64_t cols, int64_t ld, int64_t packed_ld, int64_t lo, int64_t hi)
 {
     for (int64_t left = 0; left < cols; left += 16)
         for (int64_t r = lo; r < hi; r += 4)
             for (int64_t c = left; c < left + 16 && c < cols; c += 4) {
                 const float *x = w + r * ld + c;
-                v_store_turned(twin + c * twin_ld + r, twin_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
+                v_store_transposed(packed + c * packed_ld + r, packed_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
             }
 }
 
 /* The other copy of every matrix that has one, as a host may have changed the weights. */
-static void write_twins(eegen *s, int64_t thread, int64_t threads)
+static void write_packed(eegen *s, int64_t thread, int64_t threads)
 {
     const float *w = weights_of(s);
-    float *twin = twins_of(s);
-    turn(w + W_layers_0_wqkv, twin + T_layers_0_wqkv, 48, 48, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_wo, twin + T_layers_0_wo, 16, 16, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_w1, twin + T_layers_0_w1, 64, 64, 16, PART(0, 16, 4));
-    turn(w + W_layers_0_w2, twin + T_layers_0_w2, 64, 64, 16, PART(0, 16, 4));
-    turn(w + W_lm_head, twin + T_lm_head, 28, 28, 16, PART(0, 16, 4));
+    float *packed = packed_of(s);
+    turn(w + W_layers_0_wqkv, packed + P_layers_0_wqkv, 48, 48, 16, PART(0, 16, 4));
+    turn(w + W_layers_0_wo, packed + P_layers_0_wo, 16, 16, 16, PART(0, 16, 4));
+    turn(w + W_layers_0_w1, packed + P_layers_0_w1, 64, 64, 16, PART(0, 16, 4));
+    turn(w + W_layers_0_w2, packed + P_layers_0_w2, 64, 64, 16, PART(0, 16, 4));
+    turn(w + W_lm_head, packed + P_lm_head, 28, 28, 16, PART(0, 16, 4));
 }
 
 /* What the other threads have added up, to the gradients; their sums are cleared for the next step. */
@@ -10625,7 +10750,7 @@ static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
     update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
     if (clips) {
         if (threads > 1) wait_for_all(s);
-        write_twins(s, thread, threads);
+        write_packed(s, thread, threads);
         return;
     }
 }
@@ -10645,7 +10770,7 @@ EXPORT int64_t eegen_arena(void *arena)
     const int64_t keys = keys_for(s->longest), threads = s->threads;
     const int64_t least = (BLOCK + 16) * keys_for(BLOCK), entries = rows * keys > least ? rows * keys : least;
     const int64_t by_rows = (rows - 16) / BLOCK, by_entries = (entries / keys_for(BLOCK) - 16) / BLOCK;
-    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + TWINS);
+    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + PACKED);
     (void)threads;
     s->rows_most = rows;
     s->keys = keys;
@@ -10787,9 +10912,10 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     eegen *s = arena;
     const int64_t threads = s->threads;
     const float *lr = floats_of(s, s->at_lr);
-    const uint64_t numbers = flush_tiny_numbers();
+    /* The moments of a weight that gets no gradient shrink for ever, and arithmetic on subnormal numbers is very slow. */
+    const uint64_t numbers = flush_subnormals();
     int64_t i = 0;
-    write_twins(s, thread, threads);
+    write_packed(s, thread, threads);
     for (; i < count; i++) {
         const uint64_t t0 = ticks();
         if (thread == 0) next_batch(s);
@@ -10821,7 +10947,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
             s->ticks[3] += ticks() - t3;
         }
     }
-    restore_numbers(numbers);
+    restore_subnormals(numbers);
     return i;
 }
 
@@ -10829,7 +10955,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
 EXPORT double eegen_loss(void *arena, int64_t n)
 {
     eegen *s = arena;
-    write_twins(s, 0, 1);
+    write_packed(s, 0, 1);
     find_rows(s, n, 1);
     forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
     return batch_loss(s, 0, 1) * (double)s->count;
@@ -10871,7 +10997,7 @@ EXPORT void eegen_sample(void *arena, int64_t n)
     const int64_t keys = s->keys;
     int32_t rows = 0;
     s->keys = keys_for(BLOCK);
-    write_twins(s, 0, 1);
+    write_packed(s, 0, 1);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
         const int32_t lo = rows;

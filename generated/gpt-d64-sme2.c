@@ -21,27 +21,27 @@
  *   1  vectors                       the instruction set as a vocabulary
  *   2  model                         sizes, where each parameter lives, the arena
  *   3  rows_lookup_to_rms            [rows][64]
- *   4  wqkv_forward                  [rows][64] x [64][192]
- *   5  causal_attention              4 heads of 16
- *   6  wo_forward                    [rows][64] x [64][64], add
+ *   4  product_64x192                [rows][64] x [64][192]
+ *   5  attention_4x16                4 heads of 16
+ *   6  product_64x64_add             [rows][64] x [64][64], add
  *   7  rows_rms                      [rows][64]
- *   8  w1_forward                    [rows][64] x [64][256], relu
- *   9  w2_forward                    [rows][256] x [256][64], add
- *   10 lm_head_forward               [rows][64] x [64][28]
- *   11 loss                          [rows][27]
- *   12 lm_head_backward              [rows][28] x [28][64]
- *   13 lm_head_gradient              [28][rows] x [rows][64]
- *   14 w2_backward                   [rows][64] x [64][256], relu_grad
- *   15 w2_gradient                   [64][rows] x [rows][256]
- *   16 w1_backward                   [rows][256] x [256][64]
- *   17 clear                         [rows][64]
+ *   8  product_64x256_relu           [rows][64] x [64][256], relu
+ *   9  product_256x64_add            [rows][256] x [256][64], add
+ *   10 product_64x28                 [rows][64] x [64][28]
+ *   11 cross_entropy_27              [rows][27]
+ *   12 product_28x64                 [rows][28] x [28][64]
+ *   13 outer_28x64_update            [28][rows] x [rows][64]
+ *   14 product_64x256_relu_grad      [rows][64] x [64][256], relu_grad
+ *   15 outer_64x256_update           [64][rows] x [rows][256]
+ *   16 product_256x64                [rows][256] x [256][64]
+ *   17 clear_64                      [rows][64]
  *   18 rows_rms_grad_to_collect      [rows][64]
- *   19 wo_backward                   [rows][64] x [64][64]
- *   20 wo_gradient                   [64][rows] x [rows][64]
- *   21 clear_2                       [rows][192]
- *   22 causal_attention_grad         4 heads of 16
- *   23 wqkv_backward                 [rows][192] x [192][64]
- *   24 wqkv_gradient                 [64][rows] x [rows][192]
+ *   19 product_64x64                 [rows][64] x [64][64]
+ *   20 outer_64x64_update            [64][rows] x [rows][64]
+ *   21 clear_192                     [rows][192]
+ *   22 attention_grad_4x16           4 heads of 16
+ *   23 product_192x64                [rows][192] x [192][64]
+ *   24 outer_64x192_update           [64][rows] x [rows][192]
  *   25 rows_rms_grad_to_lookup_grad  [rows][64]
  *   26 batch                         the rows of a batch of documents
  *   27 step                          forward, backward, update
@@ -59,11 +59,11 @@
 
 /* The vector vocabulary: Neon, 4 floats to a vector; v_fma_lane(acc, w, x, L) = acc + w * x[L]. */
 typedef float32x4_t vf;
-typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number each of four vectors */
+typedef float float4 __attribute__((vector_size(16), aligned(4))); /* a number of each of four vectors */
 static inline vf    v_zero(void)             { return vdupq_n_f32(0.0f); }
 static inline vf    v_set1(float x)          { return vdupq_n_f32(x); }
 static inline vf    v_load(const float *p)   { return vld1q_f32(p); }
-static inline void  v_store(float *p, vf v)  { vst1q_f32(p, v); }
+static inline void  v_store(float *q, vf a)  { vst1q_f32(q, a); }
 static inline vf    v_add(vf a, vf b)        { return vaddq_f32(a, b); }
 static inline vf    v_sub(vf a, vf b)        { return vsubq_f32(a, b); }
 static inline vf    v_mul(vf a, vf b)        { return vmulq_f32(a, b); }
@@ -72,166 +72,337 @@ static inline vf    v_max(vf a, vf b)        { return vmaxq_f32(a, b); }
 static inline vf    v_min(vf a, vf b)        { return vminq_f32(a, b); }
 static inline vf    v_fma(vf a, vf b, vf c)  { return vfmaq_f32(c, a, b); }
 static inline vf    v_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
-static inline vf    v_sqrt(vf v)             { return vsqrtq_f32(v); }
-static inline float4 v_rsqrts(float4 v)      { return 1.0f / (float4)vsqrtq_f32(v); }
-static inline float v_sum(vf v)              { return vaddvq_f32(v); }
-static inline float v_hmax(vf v)             { return vmaxvq_f32(v); }
-static inline vf    v_relu(vf v)             { return vmaxq_f32(v, vdupq_n_f32(0.0f)); }
-static inline vf    v_keep(vf dy, vf y)      { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(dy), vcgtzq_f32(y))); }
-static inline vf    v_ratio(vf a, vf q, vf e){ return vdivq_f32(a, vaddq_f32(vsqrtq_f32(q), e)); }
-static inline vf    v_power(vf t)            { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
-
-/* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step the
-   pointer by any stride. */
-typedef float32x4x2_t v2f;
-static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
-static inline void v2_store(float *p, v2f x) { vst1q_f32_x2(p, x); }
-static inline v2f v2_set1(float s) { return (v2f){{ v_set1(s), v_set1(s) }}; }
-static inline v2f v2_zero(void) { return v2_set1(0.0f); }
-static inline v2f v2_sub(v2f a, v2f b) { return (v2f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]) }}; }
-static inline v2f v2_mul(v2f a, v2f b) { return (v2f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]) }}; }
-static inline v2f v2_keep(v2f a, v2f b) { return (v2f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]) }}; }
-static inline v2f v2_fma(v2f a, v2f b, v2f c) { return (v2f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]) }}; }
-static inline v2f v2_fnma(v2f a, v2f b, v2f c) { return (v2f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]) }}; }
-static inline v2f v2_ratio(v2f a, v2f b, v2f c) { return (v2f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]) }}; }
-typedef float32x4x3_t v3f;
-static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
-static inline void v3_store(float *p, v3f x) { vst1q_f32_x3(p, x); }
-static inline v3f v3_set1(float s) { return (v3f){{ v_set1(s), v_set1(s), v_set1(s) }}; }
-static inline v3f v3_zero(void) { return v3_set1(0.0f); }
-static inline v3f v3_sub(v3f a, v3f b) { return (v3f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]), v_sub(a.val[2], b.val[2]) }}; }
-static inline v3f v3_mul(v3f a, v3f b) { return (v3f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]), v_mul(a.val[2], b.val[2]) }}; }
-static inline v3f v3_keep(v3f a, v3f b) { return (v3f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]), v_keep(a.val[2], b.val[2]) }}; }
-static inline v3f v3_fma(v3f a, v3f b, v3f c) { return (v3f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]), v_fma(a.val[2], b.val[2], c.val[2]) }}; }
-static inline v3f v3_fnma(v3f a, v3f b, v3f c) { return (v3f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]), v_fnma(a.val[2], b.val[2], c.val[2]) }}; }
-static inline v3f v3_ratio(v3f a, v3f b, v3f c) { return (v3f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]), v_ratio(a.val[2], b.val[2], c.val[2]) }}; }
-typedef float32x4x4_t v4f;
-static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
-static inline void v4_store(float *p, v4f x) { vst1q_f32_x4(p, x); }
-static inline v4f v4_set1(float s) { return (v4f){{ v_set1(s), v_set1(s), v_set1(s), v_set1(s) }}; }
-static inline v4f v4_zero(void) { return v4_set1(0.0f); }
-static inline v4f v4_sub(v4f a, v4f b) { return (v4f){{ v_sub(a.val[0], b.val[0]), v_sub(a.val[1], b.val[1]), v_sub(a.val[2], b.val[2]), v_sub(a.val[3], b.val[3]) }}; }
-static inline v4f v4_mul(v4f a, v4f b) { return (v4f){{ v_mul(a.val[0], b.val[0]), v_mul(a.val[1], b.val[1]), v_mul(a.val[2], b.val[2]), v_mul(a.val[3], b.val[3]) }}; }
-static inline v4f v4_keep(v4f a, v4f b) { return (v4f){{ v_keep(a.val[0], b.val[0]), v_keep(a.val[1], b.val[1]), v_keep(a.val[2], b.val[2]), v_keep(a.val[3], b.val[3]) }}; }
-static inline v4f v4_fma(v4f a, v4f b, v4f c) { return (v4f){{ v_fma(a.val[0], b.val[0], c.val[0]), v_fma(a.val[1], b.val[1], c.val[1]), v_fma(a.val[2], b.val[2], c.val[2]), v_fma(a.val[3], b.val[3], c.val[3]) }}; }
-static inline v4f v4_fnma(v4f a, v4f b, v4f c) { return (v4f){{ v_fnma(a.val[0], b.val[0], c.val[0]), v_fnma(a.val[1], b.val[1], c.val[1]), v_fnma(a.val[2], b.val[2], c.val[2]), v_fnma(a.val[3], b.val[3], c.val[3]) }}; }
-static inline v4f v4_ratio(v4f a, v4f b, v4f c) { return (v4f){{ v_ratio(a.val[0], b.val[0], c.val[0]), v_ratio(a.val[1], b.val[1], c.val[1]), v_ratio(a.val[2], b.val[2], c.val[2]), v_ratio(a.val[3], b.val[3], c.val[3]) }}; }
-
-/* A number that the compiler must not know, or it would rather add offsets to a base. */
-static inline int64_t v_hidden(int64_t n)    { __asm__("" : "+r"(n)); return n; }
-
-/* Steps a pointer by a hidden number of bytes, which the loads then do for free; what comes after is not loaded ahead, or the
-   registers would run out. */
-#define v_advance(p, n)        do { (p) = (void *)((const char *)(p) + (n)); __asm__ volatile("" : "+r"(p) : : "memory"); } while (0)
+static inline vf    v_sqrt(vf a)             { return vsqrtq_f32(a); }
+static inline float v_sum(vf a)              { return vaddvq_f32(a); }
+static inline float v_hmax(vf a)             { return vmaxvq_f32(a); }
+static inline vf    v_relu(vf a)             { return vmaxq_f32(a, v_zero()); }
+static inline vf    v_keep(vf dy, vf y)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(dy), vcgtzq_f32(y)));
+}
+static inline vf    v_pow2(vf t) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
+static inline vf    v_ratio(vf a, vf b, vf eps) { return vdivq_f32(a, vaddq_f32(vsqrtq_f32(b), eps)); }
 
 #define v_fma_lane(acc, w, x, L) vfmaq_laneq_f32(acc, w, x, L)
 #define v_mul_lane(w, x, L)      vmulq_laneq_f32(w, x, L)
 
-/* e^x = 2^n e^r with n = round(x / ln 2): adding 1.5 * 2^23 + 127 leaves n + 127 in the low bits, which v_power shifts
-   into place as 2^n. The polynomial on |r| <= ln 2 / 2 is off by 1e-7, the whole by 4e-7. Below -87.7, where n is -127, the
-   answer is 0; NaN stays NaN. The sums must not be reassociated: never compile this with -ffast-math. */
-static inline vf v_exp(vf x)
+/* The same words on two, three or four neighbouring vectors, loaded and stored by one instruction, which can also step
+   the pointer by any stride. */
+typedef float32x4x2_t v2f;
+static inline v2f v2_load(const float *p) { return vld1q_f32_x2(p); }
+static inline void v2_store(float *q, v2f a) { vst1q_f32_x2(q, a); }
+static inline v2f v2_set1(float x) { return (v2f){{ v_set1(x), v_set1(x) }}; }
+static inline v2f v2_zero(void) { return v2_set1(0.0f); }
+static inline v2f v2_sub(v2f a, v2f b)
 {
-    const vf magic = v_set1(12582912.0f + 127.0f);
-    x = v_max(v_set1(-88.0f), x);
-    const vf t = v_fma(x, v_set1(1.44269504f), magic);
-    const vf r = v_fnma(v_sub(t, magic), v_set1(0.693147181f), x);
-    const vf s = v_mul(r, r);
-    const vf high = v_fma(r, v_set1(0.0083125f), v_set1(0.04189033f));
-    const vf low = v_fma(s, high, v_fma(r, v_set1(0.16667115f), v_set1(0.4999923f)));
-    return v_mul(v_fma(s, low, v_add(r, v_set1(1.0f))), v_power(t));
+    return (v2f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+    }};
+}
+static inline v2f v2_mul(v2f a, v2f b)
+{
+    return (v2f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+    }};
+}
+static inline v2f v2_keep(v2f dy, v2f y)
+{
+    return (v2f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+    }};
+}
+static inline v2f v2_fma(v2f a, v2f b, v2f c)
+{
+    return (v2f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+    }};
+}
+static inline v2f v2_fnma(v2f a, v2f b, v2f c)
+{
+    return (v2f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+    }};
+}
+static inline v2f v2_ratio(v2f a, v2f b, v2f eps)
+{
+    return (v2f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+    }};
+}
+typedef float32x4x3_t v3f;
+static inline v3f v3_load(const float *p) { return vld1q_f32_x3(p); }
+static inline void v3_store(float *q, v3f a) { vst1q_f32_x3(q, a); }
+static inline v3f v3_set1(float x) { return (v3f){{ v_set1(x), v_set1(x), v_set1(x) }}; }
+static inline v3f v3_zero(void) { return v3_set1(0.0f); }
+static inline v3f v3_sub(v3f a, v3f b)
+{
+    return (v3f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+        v_sub(a.val[2], b.val[2]),
+    }};
+}
+static inline v3f v3_mul(v3f a, v3f b)
+{
+    return (v3f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+        v_mul(a.val[2], b.val[2]),
+    }};
+}
+static inline v3f v3_keep(v3f dy, v3f y)
+{
+    return (v3f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+        v_keep(dy.val[2], y.val[2]),
+    }};
+}
+static inline v3f v3_fma(v3f a, v3f b, v3f c)
+{
+    return (v3f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+        v_fma(a.val[2], b.val[2], c.val[2]),
+    }};
+}
+static inline v3f v3_fnma(v3f a, v3f b, v3f c)
+{
+    return (v3f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+        v_fnma(a.val[2], b.val[2], c.val[2]),
+    }};
+}
+static inline v3f v3_ratio(v3f a, v3f b, v3f eps)
+{
+    return (v3f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+        v_ratio(a.val[2], b.val[2], eps.val[2]),
+    }};
+}
+typedef float32x4x4_t v4f;
+static inline v4f v4_load(const float *p) { return vld1q_f32_x4(p); }
+static inline void v4_store(float *q, v4f a) { vst1q_f32_x4(q, a); }
+static inline v4f v4_set1(float x) { return (v4f){{ v_set1(x), v_set1(x), v_set1(x), v_set1(x) }}; }
+static inline v4f v4_zero(void) { return v4_set1(0.0f); }
+static inline v4f v4_sub(v4f a, v4f b)
+{
+    return (v4f){{
+        v_sub(a.val[0], b.val[0]),
+        v_sub(a.val[1], b.val[1]),
+        v_sub(a.val[2], b.val[2]),
+        v_sub(a.val[3], b.val[3]),
+    }};
+}
+static inline v4f v4_mul(v4f a, v4f b)
+{
+    return (v4f){{
+        v_mul(a.val[0], b.val[0]),
+        v_mul(a.val[1], b.val[1]),
+        v_mul(a.val[2], b.val[2]),
+        v_mul(a.val[3], b.val[3]),
+    }};
+}
+static inline v4f v4_keep(v4f dy, v4f y)
+{
+    return (v4f){{
+        v_keep(dy.val[0], y.val[0]),
+        v_keep(dy.val[1], y.val[1]),
+        v_keep(dy.val[2], y.val[2]),
+        v_keep(dy.val[3], y.val[3]),
+    }};
+}
+static inline v4f v4_fma(v4f a, v4f b, v4f c)
+{
+    return (v4f){{
+        v_fma(a.val[0], b.val[0], c.val[0]),
+        v_fma(a.val[1], b.val[1], c.val[1]),
+        v_fma(a.val[2], b.val[2], c.val[2]),
+        v_fma(a.val[3], b.val[3], c.val[3]),
+    }};
+}
+static inline v4f v4_fnma(v4f a, v4f b, v4f c)
+{
+    return (v4f){{
+        v_fnma(a.val[0], b.val[0], c.val[0]),
+        v_fnma(a.val[1], b.val[1], c.val[1]),
+        v_fnma(a.val[2], b.val[2], c.val[2]),
+        v_fnma(a.val[3], b.val[3], c.val[3]),
+    }};
+}
+static inline v4f v4_ratio(v4f a, v4f b, v4f eps)
+{
+    return (v4f){{
+        v_ratio(a.val[0], b.val[0], eps.val[0]),
+        v_ratio(a.val[1], b.val[1], eps.val[1]),
+        v_ratio(a.val[2], b.val[2], eps.val[2]),
+        v_ratio(a.val[3], b.val[3], eps.val[3]),
+    }};
 }
 
-/* tanh x = 1 - 2 / (e^2x + 1), which at 2x = 40 has become 1. */
+/* The same number, unknown to the compiler: it would rather add offsets to a base. */
+static inline int64_t v_opaque(int64_t n) { __asm__("" : "+r"(n)); return n; }
+
+/* Steps a pointer by a number of bytes from v_opaque, which loads then do at no cost; what comes after is not loaded
+   earlier, or the registers would not suffice. */
+#define v_advance(p, n) do { \
+    (p) = (void *)((const char *)(p) + (n)); \
+    __asm__ volatile("" : "+r"(p) : : "memory"); \
+} while (0)
+
+/* e^(scale x), for a literal scale > 0 and scale x up to 88. With n = round(scale x / ln 2) and r = x - n ln 2 / scale
+   this is 2^n e^(scale r), |scale r| <= ln 2 / 2. Adding 1.5 * 2^23 + 127 leaves n + 127 in the low bits, which v_pow2
+   shifts into place as 2^n. Below scale x = -87.7, where n is -127, the result is 0; NaN stays NaN. Greatest relative
+   error, measured on every seventh float from -86.6 to 88: of the polynomial 1.05e-7, of v_exp 4.1e-7 (between -20
+   and 20 2.3e-7), and with a scale whose reciprocal is rounded 2e-6. The sums must not be
+   reassociated: never compile this with -ffast-math. */
+static inline vf v_exp_scaled(vf x, float scale)
+{
+    const float square = scale * scale, cube = scale * square;
+    const vf magic = v_set1(12582912.0f + 127.0f);
+    x = v_max(v_set1(-88.0f / scale), x);
+    const vf t = v_fma(x, v_set1(1.44269504f * scale), magic);
+    const vf r = v_fnma(v_sub(t, magic), v_set1(0.693147181f / scale), x);
+    const vf rr = v_mul(r, r);
+    const vf high = v_fma(r, v_set1(0.0083125f * square * cube), v_set1(0.04189033f * square * square));
+    const vf low = v_fma(r, v_set1(0.16667115f * cube), v_set1(0.4999923f * square));
+    const vf e = v_fma(rr, v_fma(rr, high, low), v_mul(r, v_set1(scale)));
+    const vf power = v_pow2(t);
+    return v_fma(power, e, power);
+}
+static inline vf v_exp(vf x) { return v_exp_scaled(x, 1.0f); }
+
+/* tanh x = 1 - 2 / (e^2x + 1), which is 1 from 2x = 40 on. */
 static inline vf v_tanh(vf x)
 {
     const vf e = v_exp(v_min(v_set1(40.0f), v_add(x, x)));
     return v_sub(v_set1(1.0f), v_div(v_set1(2.0f), v_add(e, v_set1(1.0f))));
 }
 
-/* Columns: the four numbers that a, b, c and d hold in lane i go to p + i ld. */
-static inline void v_store_turned(float *p, int64_t ld, vf a, vf b, vf c, vf d)
+/* 1 / sqrt(x) */
+static inline float4 v_rsqrt4(float4 x) { return 1.0f / (float4)vsqrtq_f32(x); }
+
+/* The low or high pairs of a and b interleaved: [a0 b0 a1 b1] or [a2 b2 a3 b3]. */
+static inline float64x2_t low_pairs(vf a, vf b)  { return vreinterpretq_f64_f32(vzip1q_f32(a, b)); }
+static inline float64x2_t high_pairs(vf a, vf b) { return vreinterpretq_f64_f32(vzip2q_f32(a, b)); }
+
+/* Stores columns: the four numbers that a, b, c and d hold in lane i go to q + i ld. */
+static inline void v_store_transposed(float *q, int64_t ld, vf a, vf b, vf c, vf d)
 {
-    const float64x2_t ab = vreinterpretq_f64_f32(vzip1q_f32(a, b)), cd = vreinterpretq_f64_f32(vzip1q_f32(c, d));
-    const float64x2_t AB = vreinterpretq_f64_f32(vzip2q_f32(a, b)), CD = vreinterpretq_f64_f32(vzip2q_f32(c, d));
-    vst1q_f32(p, vreinterpretq_f32_f64(vzip1q_f64(ab, cd)));
-    vst1q_f32(p + ld, vreinterpretq_f32_f64(vzip2q_f64(ab, cd)));
-    vst1q_f32(p + 2 * ld, vreinterpretq_f32_f64(vzip1q_f64(AB, CD)));
-    vst1q_f32(p + 3 * ld, vreinterpretq_f32_f64(vzip2q_f64(AB, CD)));
+    const float64x2_t ab = low_pairs(a, b), cd = low_pairs(c, d);
+    const float64x2_t AB = high_pairs(a, b), CD = high_pairs(c, d);
+    vst1q_f32(q, vreinterpretq_f32_f64(vzip1q_f64(ab, cd)));
+    vst1q_f32(q + ld, vreinterpretq_f32_f64(vzip2q_f64(ab, cd)));
+    vst1q_f32(q + 2 * ld, vreinterpretq_f32_f64(vzip1q_f64(AB, CD)));
+    vst1q_f32(q + 3 * ld, vreinterpretq_f32_f64(vzip2q_f64(AB, CD)));
 }
 
 /* The sums, or the largest, of four vectors, side by side. */
-static inline float4 v_sums(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
+static inline float4 v_sums(vf a, vf b, vf c, vf d)  { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
 static inline float4 v_maxes(vf a, vf b, vf c, vf d) { return vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d)); }
 
-/* Puts four numbers where v_set1 will find them. */
-static inline void v_lay(float *p, float4 v) { *(float4 *)p = v; }
+/* Puts four numbers in memory for v_set1 to read. */
+static inline void v_store4(float *q, float4 x) { *(float4 *)q = x; }
+
+/* Subnormal numbers count as zero from here to restore_subnormals, which takes what this returns. */
+static inline uint64_t flush_subnormals(void)
+{
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1 << 24));
+    return before;
+}
+static inline void restore_subnormals(uint64_t before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+
+/* A clock that is cheap to read. */
+static inline uint64_t ticks(void)
+{
+    uint64_t t;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+    return t;
+}
+
+/* One iteration of a loop that waits for another thread, and after how many the processor is given up. */
+static inline void spin_pause(void) { __asm__ volatile("yield"); }
+enum { MOST_SPINS = 1000 };
 
 #include <arm_sme.h>
 
-/* Streaming vocabulary: the same words as v_, on 512-bit streaming vectors of 16 lanes.
- * z_load and z_store act on the lanes of a local predicate `pg`, all other words on every lane. */
+/* The streaming vocabulary: the words of v_ on 512-bit streaming vectors of 16 lanes. z_load and
+   z_store act on the lanes of a local predicate `pg`, all other words on every lane. */
 typedef svfloat32_t zf;
 #define Z static inline __attribute__((always_inline))
+#define ALL svptrue_b32()
 #define z_load(p) svld1_f32(pg, (p))
-#define z_store(p, x) svst1_f32(pg, (p), (x))
-Z zf z_set1(float x) __arm_streaming { return svdup_n_f32(x); }
+#define z_store(q, a) svst1_f32(pg, (q), (a))
 Z zf z_zero(void) __arm_streaming { return svdup_n_f32(0); }
-Z zf z_add(zf a, zf b) __arm_streaming { return svadd_f32_x(svptrue_b32(), a, b); }
-Z zf z_sub(zf a, zf b) __arm_streaming { return svsub_f32_x(svptrue_b32(), a, b); }
-Z zf z_mul(zf a, zf b) __arm_streaming { return svmul_f32_x(svptrue_b32(), a, b); }
-Z zf z_div(zf a, zf b) __arm_streaming { return svdiv_f32_x(svptrue_b32(), a, b); }
-Z zf z_max(zf a, zf b) __arm_streaming { return svmax_f32_x(svptrue_b32(), a, b); }
-Z zf z_min(zf a, zf b) __arm_streaming { return svmin_f32_x(svptrue_b32(), a, b); }
-Z zf z_fma(zf a, zf b, zf c) __arm_streaming { return svmla_f32_x(svptrue_b32(), c, a, b); }
-Z zf z_fnma(zf a, zf b, zf c) __arm_streaming { return svmls_f32_x(svptrue_b32(), c, a, b); }
-Z zf z_sqrt(zf x) __arm_streaming { return svsqrt_f32_x(svptrue_b32(), x); }
-Z zf z_relu(zf x) __arm_streaming { return svmax_n_f32_x(svptrue_b32(), x, 0); }
-Z zf z_keep(zf dy, zf y) __arm_streaming { return svsel_f32(svcmpgt_n_f32(svptrue_b32(), y, 0), dy, svdup_n_f32(0)); }
-Z float z_sum(zf x) __arm_streaming { return svaddv_f32(svptrue_b32(), x); }
-Z float z_hmax(zf x) __arm_streaming { return svmaxv_f32(svptrue_b32(), x); }
-
-/* 1/sqrt(x): an 8-bit estimate, then two Newton steps. */
-Z zf z_rsqrt(zf x) __arm_streaming {
-    zf y = svrsqrte_f32(x);
-    y = z_mul(y, svrsqrts_f32(z_mul(x, y), y));
-    return z_mul(y, svrsqrts_f32(z_mul(x, y), y));
+Z zf z_set1(float x) __arm_streaming { return svdup_n_f32(x); }
+Z zf z_add(zf a, zf b) __arm_streaming { return svadd_f32_x(ALL, a, b); }
+Z zf z_sub(zf a, zf b) __arm_streaming { return svsub_f32_x(ALL, a, b); }
+Z zf z_mul(zf a, zf b) __arm_streaming { return svmul_f32_x(ALL, a, b); }
+Z zf z_div(zf a, zf b) __arm_streaming { return svdiv_f32_x(ALL, a, b); }
+Z zf z_max(zf a, zf b) __arm_streaming { return svmax_f32_x(ALL, a, b); }
+Z zf z_min(zf a, zf b) __arm_streaming { return svmin_f32_x(ALL, a, b); }
+Z zf z_fma(zf a, zf b, zf c) __arm_streaming { return svmla_f32_x(ALL, c, a, b); }
+Z zf z_fnma(zf a, zf b, zf c) __arm_streaming { return svmls_f32_x(ALL, c, a, b); }
+Z zf z_sqrt(zf a) __arm_streaming { return svsqrt_f32_x(ALL, a); }
+Z zf z_relu(zf a) __arm_streaming { return svmax_n_f32_x(ALL, a, 0); }
+Z zf z_keep(zf dy, zf y) __arm_streaming { return svsel_f32(svcmpgt_n_f32(ALL, y, 0), dy, z_zero()); }
+Z zf z_ratio(zf a, zf b, zf eps) __arm_streaming { return z_div(a, z_add(z_sqrt(b), eps)); }
+Z zf z_pow2(zf t) __arm_streaming
+{
+    return svreinterpret_f32_u32(svlsl_n_u32_x(ALL, svreinterpret_u32_f32(t), 23));
 }
 
-/* e^x = 2^n e^r, |r| <= ln 2 / 2; the lower clamp keeps n in the range of normal numbers. */
-Z zf z_exp(zf x) __arm_streaming {
-    const svbool_t all = svptrue_b32();
-    x = z_min(z_max(x, z_set1(-87.33654f)), z_set1(88.72283f));
-    const zf n = svrintn_f32_x(all, svmul_n_f32_x(all, x, 1.44269504f));
-    const zf r = svmls_n_f32_x(all, svmls_n_f32_x(all, x, n, 0.693359375f), n, -2.12194440e-4f);
-    zf p = z_set1(1.3888889e-3f);
-    p = z_fma(p, r, z_set1(8.3333333e-3f));
-    p = z_fma(p, r, z_set1(4.1666667e-2f));
-    p = z_fma(p, r, z_set1(1.6666667e-1f));
-    p = z_fma(p, r, z_set1(0.5f));
-    p = z_fma(p, r, z_set1(1));
-    p = z_fma(p, r, z_set1(1));
-    return svscale_f32_x(all, p, svcvt_s32_f32_x(all, n));
+/* e^(scale x), for a literal scale > 0 and scale x up to 88. With n = round(scale x / ln 2) and r = x - n ln 2 / scale
+   this is 2^n e^(scale r), |scale r| <= ln 2 / 2. Adding 1.5 * 2^23 + 127 leaves n + 127 in the low bits, which z_pow2
+   shifts into place as 2^n. Below scale x = -87.7, where n is -127, the result is 0; NaN stays NaN. Greatest relative
+   error, measured on every seventh float from -86.6 to 88: of the polynomial 1.05e-7, of z_exp 4.1e-7 (between -20
+   and 20 2.3e-7), and with a scale whose reciprocal is rounded 2e-6. The sums must not be
+   reassociated: never compile this with -ffast-math. */
+Z zf z_exp_scaled(zf x, float scale) __arm_streaming
+{
+    const float square = scale * scale, cube = scale * square;
+    const zf magic = z_set1(12582912.0f + 127.0f);
+    x = z_max(z_set1(-88.0f / scale), x);
+    const zf t = z_fma(x, z_set1(1.44269504f * scale), magic);
+    const zf r = z_fnma(z_sub(t, magic), z_set1(0.693147181f / scale), x);
+    const zf rr = z_mul(r, r);
+    const zf high = z_fma(r, z_set1(0.0083125f * square * cube), z_set1(0.04189033f * square * square));
+    const zf low = z_fma(r, z_set1(0.16667115f * cube), z_set1(0.4999923f * square));
+    const zf e = z_fma(rr, z_fma(rr, high, low), z_mul(r, z_set1(scale)));
+    const zf power = z_pow2(t);
+    return z_fma(power, e, power);
+}
+Z zf z_exp(zf x) __arm_streaming { return z_exp_scaled(x, 1.0f); }
+
+/* tanh x = 1 - 2 / (e^2x + 1), which is 1 from 2x = 40 on. */
+Z zf z_tanh(zf x) __arm_streaming
+{
+    const zf e = z_exp(z_min(z_set1(40.0f), z_add(x, x)));
+    return z_sub(z_set1(1.0f), z_div(z_set1(2.0f), z_add(e, z_set1(1.0f))));
 }
 
-/* tanh x = 1 - 2 / (1 + e^2x), which saturates by itself. */
-Z zf z_tanh(zf x) __arm_streaming {
-    return z_sub(z_set1(1), z_div(z_set1(2), z_add(z_exp(z_add(x, x)), z_set1(1))));
-}
-
-/* a / (sqrt(q) + eps) */
-Z zf z_ratio(zf a, zf q, zf eps) __arm_streaming { return z_div(a, z_add(z_sqrt(q), eps)); }
+#undef ALL
 #undef Z
 
-/* Opens every streaming function. It asks for ZA even where it has no use for it: without, clang 19 calls
- * __arm_get_current_vg in a function that has not saved its return address. */
+/* Attributes of a streaming function. ZA is among them even where it is not used: without it clang 19 calls
+   __arm_get_current_vg in a function that has not saved its return address. */
 #define STREAMING __arm_locally_streaming __arm_new("za")
 
-/* The machine's streaming vector length, readable outside streaming mode; this file needs 512. */
+/* The machine's streaming vector length, readable outside streaming mode; this file is for 512. */
 static int64_t sme_vector_bits(void) { return (int64_t)svcntsw() * 32; }
 
-/* clang calls these where a function takes up ZA or streaming mode; a bare Linux toolchain lacks them.
- * No caller of this file holds live ZA state, so there is none to save; only an unwinder would read the vector length. */
+/* clang calls these where a function takes up ZA or streaming mode; a bare Linux toolchain lacks them. No caller of
+   this file holds live ZA state, so there is none to save; only an unwinder would read the vector length. */
 __attribute__((weak, naked)) void __arm_tpidr2_save(void) { __asm__("ret"); }
 __attribute__((weak, naked)) uint64_t __arm_get_current_vg(void) { __asm__("mov x0, #0\n\tret"); }
 
@@ -242,7 +413,10 @@ __attribute__((weak, naked)) uint64_t __arm_get_current_vg(void) { __asm__("mov 
  * v_quad_max, v_quad_sum    over the four floats, in all four
  * v_inverse    1/x */
 static inline vf v_sum4(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
-static inline vf v_dots(vf x, vf a, vf b, vf c, vf d) { return v_sum4(v_mul(x, a), v_mul(x, b), v_mul(x, c), v_mul(x, d)); }
+static inline vf v_dots(vf x, vf a, vf b, vf c, vf d)
+{
+    return v_sum4(v_mul(x, a), v_mul(x, b), v_mul(x, c), v_mul(x, d));
+}
 static inline vf v_quad(const float *p) { return vld1q_f32(p); }
 static inline vf v_quad_max(vf x) { return vdupq_n_f32(vmaxvq_f32(x)); }
 static inline vf v_quad_sum(vf x) { x = vpaddq_f32(x, x); return vpaddq_f32(x, x); }
@@ -258,7 +432,7 @@ static const float key_exists[16] = {1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1
 enum {
     VOCAB = 27, BOUNDARY = 26, BLOCK = 16,
     WEIGHTS = 55744, /* floats of one copy of all parameters, padding included */
-    TWINS = 50944, /* floats of the matrices' other copy */
+    PACKED = 50944, /* floats of the matrices' other copy */
     SLOTS = 16, KERNELS = 23, SCRATCH = 8192, SUMS = 2752, WORK = 0, THREADS = 64,
     HEADER_BYTES = 1920,
 };
@@ -275,13 +449,13 @@ enum {
     W_lm_head = 53952,            /* [28][64], [out][in]: 27 x 64 */
 };
 
-/* And where its other copy is among the twins. */
+/* And where its other copy is among the packed. */
 enum {
-    T_layers_0_wqkv = 0,          /* [192][64] */
-    T_layers_0_wo = 12288,        /* [64][64] */
-    T_layers_0_w1 = 16384,        /* [256][64] */
-    T_layers_0_w2 = 32768,        /* [256][64] */
-    T_lm_head = 49152,            /* [64][28] */
+    P_layers_0_wqkv = 0,          /* [192][64] */
+    P_layers_0_wo = 12288,        /* [64][64] */
+    P_layers_0_w1 = 16384,        /* [256][64] */
+    P_layers_0_w2 = 32768,        /* [256][64] */
+    P_lm_head = 49152,            /* [64][28] */
 };
 
 /* The header of the arena: sizes that the host sets, and the byte offsets of all arrays. */
@@ -366,8 +540,8 @@ static inline int32_t *index_of(const eegen *s, int64_t at) { return (int32_t *)
 static inline int64_t *longs_of(const eegen *s, int64_t at) { return (int64_t *)((char *)s + at); }
 static inline float *floats_of(const eegen *s, int64_t at) { return (float *)((char *)s + at); }
 static inline float *weights_of(const eegen *s) { return floats_of(s, HEADER_BYTES); }
-static inline float *twins_of(const eegen *s) { return weights_of(s) + WEIGHTS; }
-static inline float *gradients_of(const eegen *s) { return twins_of(s) + TWINS; }
+static inline float *packed_of(const eegen *s) { return weights_of(s) + WEIGHTS; }
+static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED; }
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
@@ -420,48 +594,6 @@ static float normal(uint64_t *state)
     return __builtin_sqrtf(-2.0f * (float)natural_log(u)) * (float)cosine(angle);
 }
 
-/* Tiny numbers count as zero while the kernels run: the moments of a weight that gets no gradient shrink for ever, and
-   arithmetic on what is too small for a normal number is very slow. Gives what to hand to restore_numbers. */
-static uint64_t flush_tiny_numbers(void)
-{
-#if defined(__x86_64__)
-    const uint32_t before = __builtin_ia32_stmxcsr();
-    __builtin_ia32_ldmxcsr(before | 0x8040);
-    return before;
-#elif defined(__aarch64__)
-    uint64_t before;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1 << 24));
-    return before;
-#else
-    return 0;
-#endif
-}
-
-static void restore_numbers(uint64_t before)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_ldmxcsr((uint32_t)before);
-#elif defined(__aarch64__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(before));
-#else
-    (void)before;
-#endif
-}
-
-static uint64_t ticks(void)
-{
-#if defined(__x86_64__)
-    return __builtin_ia32_rdtsc();
-#elif defined(__aarch64__)
-    uint64_t t;
-    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
-    return t;
-#else
-    return 0;
-#endif
-}
-
 /* What is a thread's, by where each one's first is: rows (whole branches of the prefix tree), pair rows, positions. */
 static span own(const eegen *s, int64_t at_first, int64_t thread)
 {
@@ -470,8 +602,10 @@ static span own(const eegen *s, int64_t at_first, int64_t thread)
 }
 static span levels_of(const eegen *s, int64_t thread) { return (span){ 0, longs_of(s, s->at_levels)[thread] }; }
 #define PART(lo, hi, unit) lo + ((hi) - (lo)) / (unit) * thread / threads * (unit), lo + ((hi) - (lo)) / (unit) * (thread + 1) / threads * (unit)
-#define SHARE(n) PART(0, n, 1)
-#define SHARE_OF(who, n) (int64_t)(n) * (who) / threads, (int64_t)(n) * ((who) + 1) / threads
+#define SHARE_LO_OF(who, n) ((int64_t)(n) * (who) / threads)
+#define SHARE_HI_OF(who, n) ((int64_t)(n) * ((who) + 1) / threads)
+#define SHARE_LO(n) SHARE_LO_OF(thread, n)
+#define SHARE_HI(n) SHARE_HI_OF(thread, n)
 
 /* A barrier of spinning threads. One that has spun for a few microseconds gives up the processor: where there are fewer
    processors than threads, nobody else could arrive. */
@@ -484,16 +618,8 @@ static void wait_for_all(eegen *s)
         return;
     }
     for (int64_t spins = 0; __atomic_load_n(&s->turn, __ATOMIC_ACQUIRE) == turn; spins++) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-        const int64_t patience = 40;
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-        const int64_t patience = 1000;
-#else
-        const int64_t patience = 1000;
-#endif
-        if (spins > patience && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
+        spin_pause();
+        if (spins > MOST_SPINS && s->yield) ((int (*)(void))(uintptr_t)s->yield)();
     }
 }
 
@@ -586,23 +712,23 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *p0, const in
         vf t4[16], q4;
         { q4 = v_mul(t2[0], t2[0]); }
         for (int j = 1; j < 16; j++) { q4 = v_fma(t2[j], t2[j], q4); }
-        const float4 s4 = v_rsqrts((float4){ v_sum(q4) } * 0.015625f + RMS_EPS);
+        const float4 s4 = v_rsqrt4((float4){ v_sum(q4) } * 0.015625f + RMS_EPS);
         for (int j = 0; j < 16; j++) t4[j] = v_mul(t2[j], v_set1(s4[0]));
         { float *x = p5 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t4[j]); }
         vf t6[16], q6;
         { q6 = v_mul(t4[0], t4[0]); }
         for (int j = 1; j < 16; j++) { q6 = v_fma(t4[j], t4[j], q6); }
-        const float4 s6 = v_rsqrts((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
+        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
         for (int j = 0; j < 16; j++) t6[j] = v_mul(t4[j], v_set1(s6[0]));
         { float *x = p7 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t6[j]); }
     }
 }
 
-/* ==== 4 wqkv_forward =============================================================================================== */
+/* ==== 4 product_64x192 ============================================================================================= */
 
 /* C = A B on every row: [rows][64] x [64][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void wqkv_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
+STREAMING KERNEL void product_64x192(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -889,11 +1015,11 @@ STREAMING KERNEL void wqkv_forward(const float *restrict a, const float *restric
     }
 }
 
-/* ==== 5 causal_attention =========================================================================================== */
+/* ==== 5 attention_4x16 ============================================================================================= */
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. */
 /* qkv [kv rows][q, k, v of 64], anc [rows][anc_ld] -> out [rows][64], probs [rows][quads][4 heads][4 keys]. */
-static inline void causal_attention_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
+static inline void attention_4x16_scores_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, float *restrict s)
 {
     for (int64_t j = 0; j < nk; j += 4, s += 16) {
         const float *y0 = y + (int64_t)kv[j + 0] * 192, *y1 = y + (int64_t)kv[j + 1] * 192, *y2 = y + (int64_t)kv[j + 2] * 192, *y3 = y + (int64_t)kv[j + 3] * 192;
@@ -912,7 +1038,7 @@ static inline void causal_attention_scores_group(const float *restrict x, const 
     }
 }
 
-static inline void causal_attention_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
+static inline void attention_4x16_values_group(const float *restrict value, const int32_t *restrict kv, int64_t nk, const float *restrict probs, float *restrict y)
 {
     const float *p = probs;
     vf y0 = v_zero(), y1 = v_zero(), y2 = v_zero(), y3 = v_zero(), y4 = v_zero(), y5 = v_zero(), y6 = v_zero(), y7 = v_zero();
@@ -975,8 +1101,8 @@ static inline void causal_attention_values_group(const float *restrict value, co
 }
 
 /* 1 quad a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_power wants it; the polynomial is off by 1e-7. */
-static inline void causal_attention_softmax1(float *const p[4], const float *const exists[4])
+   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
+static inline void attention_4x16_softmax1(float *const p[4], const float *const exists[4])
 {
     const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
     vf x[4], t[4], r[4], top[4];
@@ -989,7 +1115,7 @@ static inline void causal_attention_softmax1(float *const p[4], const float *con
     for (int i = 0; i < 4; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
     for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
     for (int i = 0; i < 4; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 4; i++) x[i] = v_fma(v_power(t[i]), x[i], v_power(t[i]));
+    for (int i = 0; i < 4; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
     for (int i = 0; i < 4; i++) x[i] = v_mul(x[i], v_quad(exists[i]));
     for (int i = 0; i < 4; i++) top[i] = x[i];
     const vf share = v_inverse(v_sum4(top[0], top[1], top[2], top[3]));
@@ -1000,8 +1126,8 @@ static inline void causal_attention_softmax1(float *const p[4], const float *con
 }
 
 /* 2 quads a row: exp(scale (s - top)) as 2^n 2^r, |r| <= 1/2. Adding `magic` rounds to n and leaves it, biased, in the low
-   bits, where v_power wants it; the polynomial is off by 1e-7. */
-static inline void causal_attention_softmax2(float *const p[4], const float *const exists[4])
+   bits, where v_pow2 wants it; the polynomial is off by 1e-7. */
+static inline void attention_4x16_softmax2(float *const p[4], const float *const exists[4])
 {
     const vf magic = v_set1(12582912.0f + 127.0f), base2 = v_set1(0.36067376022224085f), least = v_set1(-349.34617900221247f);
     vf x[8], t[8], r[8], top[4];
@@ -1014,7 +1140,7 @@ static inline void causal_attention_softmax2(float *const p[4], const float *con
     for (int i = 0; i < 8; i++) x[i] = v_fma(r[i], v_set1(1.3264727e-3f), v_set1(9.6715127e-3f));
     for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_fma(r[i], v_set1(5.5507337e-2f), v_set1(2.4022242e-1f)));
     for (int i = 0; i < 8; i++) x[i] = v_fma(v_mul(r[i], r[i]), x[i], v_mul(r[i], v_set1(6.9314698e-1f)));
-    for (int i = 0; i < 8; i++) x[i] = v_fma(v_power(t[i]), x[i], v_power(t[i]));
+    for (int i = 0; i < 8; i++) x[i] = v_fma(v_pow2(t[i]), x[i], v_pow2(t[i]));
     for (int i = 0; i < 4; i++) x[i * 2 + 1] = v_mul(x[i * 2 + 1], v_quad(exists[i]));
     for (int i = 0; i < 4; i++) top[i] = v_add(x[2 * i], x[2 * i + 1]);
     const vf share = v_inverse(v_sum4(top[0], top[1], top[2], top[3]));
@@ -1028,7 +1154,7 @@ static inline void causal_attention_softmax2(float *const p[4], const float *con
     v_store(p[3] + 16, v_mul_lane(x[7], share, 3));
 }
 
-static inline void causal_attention_softmax(float *restrict p, int64_t nk)
+static inline void attention_4x16_softmax(float *restrict p, int64_t nk)
 {
     vf top = v_load(p), total = v_zero();
     for (int64_t j = 4; j < nk; j += 4) top = v_max(top, v_load(p + j * 4));
@@ -1043,8 +1169,7 @@ static inline void causal_attention_softmax(float *restrict p, int64_t nk)
     for (int64_t j = 0; j < nk; j += 4) v_store(p + j * 4, v_mul(v_load(p + j * 4), total));
 }
 
-KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
-    float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
+KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, float *restrict probs, float *restrict out, int64_t lo, int64_t hi)
 {
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = depth[r] >> 2;
@@ -1054,7 +1179,7 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
             const float *q = qkv + (int64_t)kv[nk - 1] * 192, *keys = qkv + 64;
             float *p = probs + end * anc_ld * 4;
             for (int64_t g = 0; g < 2; g++)
-                causal_attention_scores_group(q + g * 32, keys + g * 32, kv, nk, p + g * 8);
+                attention_4x16_scores_group(q + g * 32, keys + g * 32, kv, nk, p + g * 8);
         }
         if (quads == 0) {
             for (int64_t i = r; i < end; i += 1) {
@@ -1063,7 +1188,7 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
                 const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
                 const float *const exists[] = {e0, e0, e0, e0};
                 float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                causal_attention_softmax1(p, exists);
+                attention_4x16_softmax1(p, exists);
             }
         } else if (quads == 1) {
             for (int64_t i = r; i < end; i += 1) {
@@ -1072,11 +1197,11 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
                 const float *e0 = key_exists + 4 * ((depth[r0] + 1) & 3);
                 const float *const exists[] = {e0, e0, e0, e0};
                 float *const p[] = {p0, p0 + 4, p0 + 8, p0 + 12};
-                causal_attention_softmax2(p, exists);
+                attention_4x16_softmax2(p, exists);
             }
         } else {
             for (int64_t i = r; i < end; i++)
-                for (int64_t v = 0; v < 16; v += 4) causal_attention_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
+                for (int64_t v = 0; v < 16; v += 4) attention_4x16_softmax(probs + i * anc_ld * 4 + v, depth[i] + 1);
         }
         for (int64_t i = r; i < end; i++) {
             const int32_t *kv = anc + i * anc_ld;
@@ -1084,16 +1209,16 @@ KERNEL void causal_attention(const float *restrict qkv, const int32_t *restrict 
             const float *p = probs + i * anc_ld * 4, *v = qkv + 128;
             float *y = out + i * 64;
             for (int64_t g = 0; g < 2; g++)
-                causal_attention_values_group(v + g * 32, kv, nk, p + g * 8, y + g * 32);
+                attention_4x16_values_group(v + g * 32, kv, nk, p + g * 8, y + g * 32);
         }
     }
 }
 
-/* ==== 6 wo_forward ================================================================================================= */
+/* ==== 6 product_64x64_add ========================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][64], add. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void wo_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *p0, const int32_t *i0) {
+STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict p0, const int32_t *restrict i0) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -1552,17 +1677,17 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *p0, float *p2)
         vf t1[16], q1;
         { q1 = v_mul(t0[0], t0[0]); }
         for (int j = 1; j < 16; j++) { q1 = v_fma(t0[j], t0[j], q1); }
-        const float4 s1 = v_rsqrts((float4){ v_sum(q1) } * 0.015625f + RMS_EPS);
+        const float4 s1 = v_rsqrt4((float4){ v_sum(q1) } * 0.015625f + RMS_EPS);
         for (int j = 0; j < 16; j++) t1[j] = v_mul(t0[j], v_set1(s1[0]));
         { float *x = p2 + (r) * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, t1[j]); }
     }
 }
 
-/* ==== 8 w1_forward ================================================================================================= */
+/* ==== 8 product_64x256_relu ======================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][256], relu. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void w1_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
+STREAMING KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -2009,11 +2134,11 @@ STREAMING KERNEL void w1_forward(const float *restrict a, const float *restrict 
     }
 }
 
-/* ==== 9 w2_forward ================================================================================================= */
+/* ==== 9 product_256x64_add ========================================================================================= */
 
 /* C = A B on every row: [rows][256] x [256][64], add. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 8192 floats. */
-STREAMING KERNEL void w2_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *p0) {
+STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict p0) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -2460,11 +2585,11 @@ STREAMING KERNEL void w2_forward(const float *restrict a, const float *restrict 
     }
 }
 
-/* ==== 10 lm_head_forward =========================================================================================== */
+/* ==== 10 product_64x28 ============================================================================================= */
 
 /* C = A B on every row: [rows][64] x [64][28]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void lm_head_forward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
+STREAMING KERNEL void product_64x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -2723,14 +2848,14 @@ STREAMING KERNEL void lm_head_forward(const float *restrict a, const float *rest
     }
 }
 
-/* ==== 11 loss ====================================================================================================== */
+/* ==== 11 cross_entropy_27 ========================================================================================== */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. */
 /* Added to the last columns: those that are not real become so small that e^x is 0. */
 static const float no_columns[4] = { 0, 0, 0, -1e30f, };
 
 /* Some rows and all positions at them. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target]; x becomes (n p - counts) / positions. */
-KERNEL double loss(const eegen *s, float *logits, span all, span positions)
+KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
     const int64_t *said = longs_of(s, s->at_said);
@@ -2751,7 +2876,7 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
             for (int j = 0; j < 24; j += 4) {
                 for (int i = 0; i < 4; i++) a[i] = v_max(a[i], v_load(y + i * 28 + j));
             }
-            v_lay(m + q, v_maxes(a[0], a[1], a[2], a[3]));
+            v_store4(m + q, v_maxes(a[0], a[1], a[2], a[3]));
         }
         for (; q < rows; q++, y += 28) {
             vf a;
@@ -2772,7 +2897,7 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
             for (int j = 0; j < 24; j += 4) {
                 for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_load(y + i * 28 + j), top[i])); a[i] = v_add(a[i], e); v_store(y + i * 28 + j, e); }
             }
-            v_lay(z + q, v_sums(a[0], a[1], a[2], a[3]));
+            v_store4(z + q, v_sums(a[0], a[1], a[2], a[3]));
         }
         for (; q < rows; q++, y += 28) {
             const vf top = v_set1(m[q]);
@@ -2791,7 +2916,7 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
             const float4 n = __builtin_convertvector(*(const four *)(count + r + q), float4), sums = *(const float4 *)(z + q);
             const double4 logs = natural_logs(__builtin_convertvector(sums, double4));
             totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(*(const float4 *)(m + q), double4) + logs);
-            v_lay(z + q, n * inverse / sums);
+            v_store4(z + q, n * inverse / sums);
             const vf share[4] = { v_set1(z[q]), v_set1(z[q + 1]), v_set1(z[q + 2]), v_set1(z[q + 3]) };
             for (int j = 0; j < 28; j += 4) {
                 for (int i = 0; i < 4; i++) v_store(y + i * 28 + j, v_mul(v_load(y + i * 28 + j), share[i]));
@@ -2810,11 +2935,11 @@ KERNEL double loss(const eegen *s, float *logits, span all, span positions)
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
-/* ==== 12 lm_head_backward ========================================================================================== */
+/* ==== 12 product_28x64 ============================================================================================= */
 
 /* C = A B on every row: [rows][28] x [28][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 896 floats. */
-STREAMING KERNEL void lm_head_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
+STREAMING KERNEL void product_28x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -3077,11 +3202,11 @@ STREAMING KERNEL void lm_head_backward(const float *restrict a, const float *res
     }
 }
 
-/* ==== 13 lm_head_gradient ========================================================================================== */
+/* ==== 13 outer_28x64_update ======================================================================================== */
 
 /* G = A^T B over all rows: [28][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
-STREAMING KERNEL void lm_head_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at) {
+STREAMING KERNEL void outer_28x64_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at) {
     const svbool_t all = svptrue_b32();
     const int64_t end = hi * 32 < 28 ? hi * 32 : 28;
     int64_t m = lo * 32;
@@ -3181,7 +3306,7 @@ STREAMING KERNEL void lm_head_gradient(const float *restrict a, const float *res
                 }
                 {
                     const int64_t left = n;
-                    float *to = twin + left * 28 + m;
+                    float *to = packed + left * 28 + m;
                 #pragma clang loop unroll(disable)
                     for (uint32_t s = 0; s < 16; s += 4, to += 112) {
                         svst1_ver_za32(0, s + 0, lanes_m0, to + 0);
@@ -3196,7 +3321,7 @@ STREAMING KERNEL void lm_head_gradient(const float *restrict a, const float *res
                 }
                 {
                     const int64_t left = n + 16;
-                    float *to = twin + left * 28 + m;
+                    float *to = packed + left * 28 + m;
                 #pragma clang loop unroll(disable)
                     for (uint32_t s = 0; s < 16; s += 4, to += 112) {
                         svst1_ver_za32(1, s + 0, lanes_m0, to + 0);
@@ -3245,11 +3370,11 @@ STREAMING KERNEL void lm_head_gradient(const float *restrict a, const float *res
     }
 }
 
-/* ==== 14 w2_backward =============================================================================================== */
+/* ==== 14 product_64x256_relu_grad ================================================================================== */
 
 /* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void w2_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *p0) {
+STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel, const float *restrict p0) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -3696,11 +3821,11 @@ STREAMING KERNEL void w2_backward(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 15 w2_gradient =============================================================================================== */
+/* ==== 15 outer_64x256_update ======================================================================================= */
 
 /* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
-STREAMING KERNEL void w2_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at) {
+STREAMING KERNEL void outer_64x256_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at) {
     const svbool_t all = svptrue_b32();
     const int64_t end = hi * 32 < 64 ? hi * 32 : 64;
     int64_t m = lo * 32;
@@ -3800,7 +3925,7 @@ STREAMING KERNEL void w2_gradient(const float *restrict a, const float *restrict
                 }
                 {
                     const int64_t left = n;
-                    float *to = twin + left * 64 + m;
+                    float *to = packed + left * 64 + m;
                 #pragma clang loop unroll(disable)
                     for (uint32_t s = 0; s < 16; s += 4, to += 256) {
                         svst1_ver_za32(0, s + 0, lanes_m0, to + 0);
@@ -3815,7 +3940,7 @@ STREAMING KERNEL void w2_gradient(const float *restrict a, const float *restrict
                 }
                 {
                     const int64_t left = n + 16;
-                    float *to = twin + left * 64 + m;
+                    float *to = packed + left * 64 + m;
                 #pragma clang loop unroll(disable)
                     for (uint32_t s = 0; s < 16; s += 4, to += 256) {
                         svst1_ver_za32(1, s + 0, lanes_m0, to + 0);
@@ -3864,11 +3989,11 @@ STREAMING KERNEL void w2_gradient(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 16 w1_backward =============================================================================================== */
+/* ==== 16 product_256x64 ============================================================================================ */
 
 /* C = A B on every row: [rows][256] x [256][64]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 8192 floats. */
-STREAMING KERNEL void w1_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
+STREAMING KERNEL void product_256x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -4155,10 +4280,10 @@ STREAMING KERNEL void w1_backward(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 17 clear ===================================================================================================== */
+/* ==== 17 clear_64 ================================================================================================== */
 
 /* Zeros: [rows][64]. */
-KERNEL void clear(float *p, int64_t lo, int64_t hi)
+KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
     for (int64_t i = lo * 64; i < hi * 64; i += 4) v_store(p + i, v_zero());
@@ -4179,7 +4304,7 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
         vf t2[16], q2, u2;
         { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
         for (int j = 1; j < 16; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrts((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
+        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
         const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.015625f);
         for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
         vf t3[16];
@@ -4191,11 +4316,11 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *p0, co
     }
 }
 
-/* ==== 19 wo_backward =============================================================================================== */
+/* ==== 19 product_64x64 ============================================================================================= */
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void wo_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
+STREAMING KERNEL void product_64x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -4482,11 +4607,11 @@ STREAMING KERNEL void wo_backward(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 20 wo_gradient =============================================================================================== */
+/* ==== 20 outer_64x64_update ======================================================================================== */
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
-STREAMING KERNEL void wo_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at) {
+STREAMING KERNEL void outer_64x64_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at) {
     const svbool_t all = svptrue_b32();
     const int64_t end = hi * 32 < 64 ? hi * 32 : 64;
     int64_t m = lo * 32;
@@ -4586,7 +4711,7 @@ STREAMING KERNEL void wo_gradient(const float *restrict a, const float *restrict
                 }
                 {
                     const int64_t left = n;
-                    float *to = twin + left * 64 + m;
+                    float *to = packed + left * 64 + m;
                 #pragma clang loop unroll(disable)
                     for (uint32_t s = 0; s < 16; s += 4, to += 256) {
                         svst1_ver_za32(0, s + 0, lanes_m0, to + 0);
@@ -4601,7 +4726,7 @@ STREAMING KERNEL void wo_gradient(const float *restrict a, const float *restrict
                 }
                 {
                     const int64_t left = n + 16;
-                    float *to = twin + left * 64 + m;
+                    float *to = packed + left * 64 + m;
                 #pragma clang loop unroll(disable)
                     for (uint32_t s = 0; s < 16; s += 4, to += 256) {
                         svst1_ver_za32(1, s + 0, lanes_m0, to + 0);
@@ -4650,20 +4775,20 @@ STREAMING KERNEL void wo_gradient(const float *restrict a, const float *restrict
     }
 }
 
-/* ==== 21 clear_2 =================================================================================================== */
+/* ==== 21 clear_192 ================================================================================================= */
 
 /* Zeros: [rows][192]. */
-KERNEL void clear_2(float *p, int64_t lo, int64_t hi)
+KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
     for (int64_t i = lo * 192; i < hi * 192; i += 4) v_store(p + i, v_zero());
 }
 
-/* ==== 22 causal_attention_grad ===================================================================================== */
+/* ==== 22 attention_grad_4x16 ======================================================================================= */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. */
 /* dout [rows][64] and probs -> dqkv [kv rows][q, k, v of 64] +=. */
-static inline void causal_attention_grad_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
+static inline void attention_grad_4x16_slopes_group(const float *restrict x, const float *restrict y, const int32_t *restrict kv, int64_t nk, const float *restrict p, float *restrict d)
 {
     vf mean0 = v_zero(), mean1 = v_zero();
     for (int64_t j = 0; j < nk; j += 4) {
@@ -4691,7 +4816,7 @@ static inline void causal_attention_grad_slopes_group(const float *restrict x, c
     }
 }
 
-static inline void causal_attention_grad_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
+static inline void attention_grad_4x16_scatter_group(const float *restrict q, const float *restrict k, const float *restrict dy, const int32_t *restrict kv, int64_t nk,
     const float *restrict probs, const float *restrict slopes, float *restrict dq, float *restrict dk)
 {
     {
@@ -4840,8 +4965,7 @@ static inline void causal_attention_grad_scatter_group(const float *restrict q, 
     }
 }
 
-KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld,
-    const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
+KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict anc, const int32_t *restrict depth, int64_t anc_ld, const float *restrict probs, const float *restrict dout, float *restrict dqkv, int64_t lo, int64_t hi)
 {
     _Alignas(64) float slopes[512];
     for (int64_t r = lo, end; r < hi; r = end) {
@@ -4851,24 +4975,24 @@ KERNEL void causal_attention_grad(const float *restrict qkv, const int32_t *rest
         for (int64_t g = 0; g < 2; g++) {
             for (int64_t i = r; i < end; i++) {
                 float *d = slopes + (i - r) * quads * 8;
-                causal_attention_grad_slopes_group(dout + i * 64 + g * 32, qkv + 128 + g * 32, anc + i * anc_ld, depth[i] + 1,
+                attention_grad_4x16_slopes_group(dout + i * 64 + g * 32, qkv + 128 + g * 32, anc + i * anc_ld, depth[i] + 1,
                     probs + i * anc_ld * 4 + g * 8, d);
             }
             for (int64_t i = r; i < end; i++) {
                 const int32_t *kv = anc + i * anc_ld;
                 const int64_t own = (int64_t)kv[depth[i]] * 192 + g * 32;
-                causal_attention_grad_scatter_group(qkv + own, qkv + 64 + g * 32, dout + i * 64 + g * 32, kv, depth[i] + 1,
+                attention_grad_4x16_scatter_group(qkv + own, qkv + 64 + g * 32, dout + i * 64 + g * 32, kv, depth[i] + 1,
                     probs + i * anc_ld * 4 + g * 8, slopes + (i - r) * quads * 8, dqkv + own, dqkv + 64 + g * 32);
             }
         }
     }
 }
 
-/* ==== 23 wqkv_backward ============================================================================================= */
+/* ==== 23 product_192x64 ============================================================================================ */
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 6144 floats. */
-STREAMING KERNEL void wqkv_backward(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
+STREAMING KERNEL void product_192x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi, float *restrict panel) {
     const svbool_t all = svptrue_b32();
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
@@ -5155,11 +5279,11 @@ STREAMING KERNEL void wqkv_backward(const float *restrict a, const float *restri
     }
 }
 
-/* ==== 24 wqkv_gradient ============================================================================================= */
+/* ==== 24 outer_64x192_update ======================================================================================= */
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. */
 /* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
-STREAMING KERNEL void wqkv_gradient(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict twin, float *restrict m_at, float *restrict v_at) {
+STREAMING KERNEL void outer_64x192_update(const float *restrict a, const float *restrict b, float *restrict g, int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed, float *restrict m_at, float *restrict v_at) {
     const svbool_t all = svptrue_b32();
     const int64_t end = hi * 32 < 64 ? hi * 32 : 64;
     int64_t m = lo * 32;
@@ -5259,7 +5383,7 @@ STREAMING KERNEL void wqkv_gradient(const float *restrict a, const float *restri
                 }
                 {
                     const int64_t left = n;
-                    float *to = twin + left * 64 + m;
+                    float *to = packed + left * 64 + m;
                 #pragma clang loop unroll(disable)
                     for (uint32_t s = 0; s < 16; s += 4, to += 256) {
                         svst1_ver_za32(0, s + 0, lanes_m0, to + 0);
@@ -5274,7 +5398,7 @@ STREAMING KERNEL void wqkv_gradient(const float *restrict a, const float *restri
                 }
                 {
                     const int64_t left = n + 16;
-                    float *to = twin + left * 64 + m;
+                    float *to = packed + left * 64 + m;
                 #pragma clang loop unroll(disable)
                     for (uint32_t s = 0; s < 16; s += 4, to += 256) {
                         svst1_ver_za32(1, s + 0, lanes_m0, to + 0);
@@ -5338,7 +5462,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
         vf t2[16], q2, u2;
         { q2 = v_mul(t1[0], t1[0]); u2 = v_mul(t0[0], t1[0]); }
         for (int j = 1; j < 16; j++) { q2 = v_fma(t1[j], t1[j], q2); u2 = v_fma(t0[j], t1[j], u2); }
-        const float4 s2 = v_rsqrts((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
+        const float4 s2 = v_rsqrt4((float4){ v_sum(q2) } * 0.015625f + RMS_EPS);
         const float4 c2 = s2 * s2 * s2 * ((float4){ v_sum(u2) } * 0.015625f);
         for (int j = 0; j < 16; j++) t2[j] = v_fnma(t1[j], v_set1(c2[0]), v_mul(t0[j], v_set1(s2[0])));
         vf t3[16];
@@ -5351,7 +5475,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *p0
         vf t6[16], q6, u6;
         { q6 = v_mul(t5[0], t5[0]); u6 = v_mul(t4[0], t5[0]); }
         for (int j = 1; j < 16; j++) { q6 = v_fma(t5[j], t5[j], q6); u6 = v_fma(t4[j], t5[j], u6); }
-        const float4 s6 = v_rsqrts((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
+        const float4 s6 = v_rsqrt4((float4){ v_sum(q6) } * 0.015625f + RMS_EPS);
         const float4 c6 = s6 * s6 * s6 * ((float4){ v_sum(u6) } * 0.015625f);
         for (int j = 0; j < 16; j++) t6[j] = v_fnma(t5[j], v_set1(c6[0]), v_mul(t4[j], v_set1(s6[0])));
         { float *x = p7 + (int64_t)i7[r] * 64; for (int j = 0; j < 16; j++) v_store(x + j * 4, v_add(v_load(x + j * 4), t6[j])); }
@@ -5550,18 +5674,18 @@ static void forward(eegen *s, int64_t thread, span my_pairs, span my_rows, span 
     float *const x = floats_of(s, s->at_slot[9]);
     float *const logits = floats_of(s, s->at_slot[10]);
     float *const weights = weights_of(s);
-    float *const twins = twins_of(s);
+    float *const packed = packed_of(s);
     float *const scratch = floats_of(s, s->at_scratch) + thread * SCRATCH;
     rows_lookup_to_rms(my_pairs.lo, my_pairs.hi, weights + W_tok_emb, index_of(s, s->at_pair_token),
             weights + W_pos_emb, index_of(s, s->at_pair_position), add, e, rms);
-    wqkv_forward(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi, scratch);
-    causal_attention(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
+    product_64x192(rms, weights + W_layers_0_wqkv, qkv, my_pairs.lo, my_pairs.hi, scratch);
+    attention_4x16(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, a, my_rows.lo,
             my_rows.hi);
-    wo_forward(a, twins + T_layers_0_wo, r, my_rows.lo, my_rows.hi, scratch, e, index_of(s, s->at_pair_of));
+    product_64x64_add(a, packed + P_layers_0_wo, r, my_rows.lo, my_rows.hi, scratch, e, index_of(s, s->at_pair_of));
     rows_rms(my_rows.lo, my_rows.hi, r, rms2);
-    w1_forward(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi, scratch);
-    w2_forward(h, twins + T_layers_0_w2, x, my_rows.lo, my_rows.hi, scratch, r);
-    lm_head_forward(x, twins + T_lm_head, logits, my_rows.lo, my_rows.hi, scratch);
+    product_64x256_relu(rms2, weights + W_layers_0_w1, h, my_rows.lo, my_rows.hi, scratch);
+    product_256x64_add(h, packed + P_layers_0_w2, x, my_rows.lo, my_rows.hi, scratch, r);
+    product_64x28(x, packed + P_lm_head, logits, my_rows.lo, my_rows.hi, scratch);
 }
 
 /* Mean loss of the batch; its logits become their gradient. */
@@ -5569,7 +5693,7 @@ static double batch_loss(eegen *s, int64_t thread, int64_t threads)
 {
     const span my_rows = own(s, s->at_first_row, thread);
     double total = 0.0;
-    s->loss[thread] = loss(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
+    s->loss[thread] = cross_entropy_27(s, floats_of(s, s->at_slot[10]), my_rows, own(s, s->at_first_position, thread));
     if (threads > 1) wait_for_all(s);
     for (int64_t i = 0; i < threads; i++) total += s->loss[i];
     return total / (double)s->count;
@@ -5601,66 +5725,66 @@ static void backward(eegen *s, int64_t thread, int64_t threads, const rates *how
     float *const e = floats_of(s, s->at_slot[1]);
     float *const add = floats_of(s, s->at_slot[0]);
     float *const weights = weights_of(s);
-    float *const twins = twins_of(s);
+    float *const packed = packed_of(s);
     float *const gradients = gradients_of(s);
     float *const sums = floats_of(s, s->at_sums) + thread * SUMS;
     float *const all_m = m_of(s);
     float *const all_v = v_of(s);
     float *const scratch = floats_of(s, s->at_scratch) + thread * SCRATCH;
-    lm_head_backward(logits, weights + W_lm_head, d_x, my_rows.lo, my_rows.hi, scratch);
+    product_28x64(logits, weights + W_lm_head, d_x, my_rows.lo, my_rows.hi, scratch);
     if (threads > 1) wait_for_all(s);
-    lm_head_gradient(logits, x, gradients + W_lm_head, rows.hi, SHARE(1), how, weights + W_lm_head, twins + T_lm_head,
-            all_m + W_lm_head, all_v + W_lm_head);
-    w2_backward(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, scratch, h);
+    outer_28x64_update(logits, x, gradients + W_lm_head, rows.hi, SHARE_LO(1), SHARE_HI(1), how, weights + W_lm_head,
+            packed + P_lm_head, all_m + W_lm_head, all_v + W_lm_head);
+    product_64x256_relu_grad(d_x, weights + W_layers_0_w2, d_linear, my_rows.lo, my_rows.hi, scratch, h);
     if (threads > 1) wait_for_all(s);
-    w2_gradient(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE(2), how, weights + W_layers_0_w2,
-            twins + T_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
-    w1_backward(d_linear, twins + T_layers_0_w1, d_rms, my_rows.lo, my_rows.hi, scratch);
+    outer_64x256_update(d_x, h, gradients + W_layers_0_w2, rows.hi, SHARE_LO(2), SHARE_HI(2), how,
+            weights + W_layers_0_w2, packed + P_layers_0_w2, all_m + W_layers_0_w2, all_v + W_layers_0_w2);
+    product_256x64(d_linear, packed + P_layers_0_w1, d_rms, my_rows.lo, my_rows.hi, scratch);
     if (threads > 1) wait_for_all(s);
-    w2_gradient(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE(2), how, weights + W_layers_0_w1,
-            twins + T_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
-    clear(collect, my_pairs.lo, my_pairs.hi);
+    outer_64x256_update(rms2, d_linear, gradients + W_layers_0_w1, rows.hi, SHARE_LO(2), SHARE_HI(2), how,
+            weights + W_layers_0_w1, packed + P_layers_0_w1, all_m + W_layers_0_w1, all_v + W_layers_0_w1);
+    clear_64(collect, my_pairs.lo, my_pairs.hi);
     if (threads > 1) wait_for_all(s);
     rows_rms_grad_to_collect(my_rows.lo, my_rows.hi, d_rms, r, d_x, d_r, collect, index_of(s, s->at_pair_of));
-    wo_backward(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi, scratch);
+    product_64x64(d_r, weights + W_layers_0_wo, d_a, my_rows.lo, my_rows.hi, scratch);
     if (threads > 1) wait_for_all(s);
-    wo_gradient(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE(2), how, weights + W_layers_0_wo,
-            twins + T_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
-    clear_2(d_qkv, my_pairs.lo, my_pairs.hi);
-    causal_attention_grad(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a,
-            d_qkv, my_rows.lo, my_rows.hi);
-    wqkv_backward(d_qkv, twins + T_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi, scratch);
+    outer_64x64_update(d_r, a, gradients + W_layers_0_wo, rows.hi, SHARE_LO(2), SHARE_HI(2), how,
+            weights + W_layers_0_wo, packed + P_layers_0_wo, all_m + W_layers_0_wo, all_v + W_layers_0_wo);
+    clear_192(d_qkv, my_pairs.lo, my_pairs.hi);
+    attention_grad_4x16(qkv, index_of(s, s->at_ancestors_pair), index_of(s, s->at_depth), s->keys, probs_a, d_a, d_qkv,
+            my_rows.lo, my_rows.hi);
+    product_192x64(d_qkv, packed + P_layers_0_wqkv, d_rms2, my_pairs.lo, my_pairs.hi, scratch);
     if (threads > 1) wait_for_all(s);
-    wqkv_gradient(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE(2), how, weights + W_layers_0_wqkv,
-            twins + T_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
-    if (thread == 0) clear(gradients + W_pos_emb, 0, 16);
-    if (thread == 0) clear(gradients + W_tok_emb, 0, 27);
+    outer_64x192_update(rms, d_qkv, gradients + W_layers_0_wqkv, pairs.hi, SHARE_LO(2), SHARE_HI(2), how,
+            weights + W_layers_0_wqkv, packed + P_layers_0_wqkv, all_m + W_layers_0_wqkv, all_v + W_layers_0_wqkv);
+    if (thread == 0) clear_64(gradients + W_pos_emb, 0, 16);
+    if (thread == 0) clear_64(gradients + W_tok_emb, 0, 27);
     rows_rms_grad_to_lookup_grad(my_pairs.lo, my_pairs.hi, d_rms2, e, collect, add,
             thread ? sums + 0 : gradients + W_pos_emb, index_of(s, s->at_pair_position),
             thread ? sums + 1024 : gradients + W_tok_emb, index_of(s, s->at_pair_token));
 }
 
 /* Rows [lo, hi) of a matrix into its other copy, four at a time, a line of each: few rows of the copy are open at once. */
-static void turn(const float *w, float *twin, int64_t cols, int64_t ld, int64_t twin_ld, int64_t lo, int64_t hi)
+static void turn(const float *w, float *packed, int64_t cols, int64_t ld, int64_t packed_ld, int64_t lo, int64_t hi)
 {
     for (int64_t left = 0; left < cols; left += 16)
         for (int64_t r = lo; r < hi; r += 4)
             for (int64_t c = left; c < left + 16 && c < cols; c += 4) {
                 const float *x = w + r * ld + c;
-                v_store_turned(twin + c * twin_ld + r, twin_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
+                v_store_transposed(packed + c * packed_ld + r, packed_ld, v_load(x), v_load(x + ld), v_load(x + 2 * ld), v_load(x + 3 * ld));
             }
 }
 
 /* The other copy of every matrix that has one, as a host may have changed the weights. */
-static void write_twins(eegen *s, int64_t thread, int64_t threads)
+static void write_packed(eegen *s, int64_t thread, int64_t threads)
 {
     const float *w = weights_of(s);
-    float *twin = twins_of(s);
-    turn(w + W_layers_0_wqkv, twin + T_layers_0_wqkv, 192, 192, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_wo, twin + T_layers_0_wo, 64, 64, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_w1, twin + T_layers_0_w1, 256, 272, 64, PART(0, 64, 4));
-    turn(w + W_layers_0_w2, twin + T_layers_0_w2, 256, 272, 64, PART(0, 64, 4));
-    turn(w + W_lm_head, twin + T_lm_head, 64, 64, 28, PART(0, 28, 4));
+    float *packed = packed_of(s);
+    turn(w + W_layers_0_wqkv, packed + P_layers_0_wqkv, 192, 192, 64, PART(0, 64, 4));
+    turn(w + W_layers_0_wo, packed + P_layers_0_wo, 64, 64, 64, PART(0, 64, 4));
+    turn(w + W_layers_0_w1, packed + P_layers_0_w1, 256, 272, 64, PART(0, 64, 4));
+    turn(w + W_layers_0_w2, packed + P_layers_0_w2, 256, 272, 64, PART(0, 64, 4));
+    turn(w + W_lm_head, packed + P_lm_head, 64, 64, 28, PART(0, 28, 4));
 }
 
 /* What the other threads have added up, to the gradients; their sums are cleared for the next step. */
@@ -5722,7 +5846,7 @@ static void update(eegen *s, int64_t thread, int64_t threads, const rates *h)
     update_ranges(s, h, scale, clips ? all : loose, clips ? 1 : 1);
     if (clips) {
         if (threads > 1) wait_for_all(s);
-        write_twins(s, thread, threads);
+        write_packed(s, thread, threads);
         return;
     }
 }
@@ -5742,7 +5866,7 @@ EXPORT int64_t eegen_arena(void *arena)
     const int64_t keys = keys_for(s->longest), threads = s->threads;
     const int64_t least = (BLOCK + 16) * keys_for(BLOCK), entries = rows * keys > least ? rows * keys : least;
     const int64_t by_rows = (rows - 16) / BLOCK, by_entries = (entries / keys_for(BLOCK) - 16) / BLOCK;
-    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + TWINS);
+    int64_t at = HEADER_BYTES + 4 * (int64_t)(4 * WEIGHTS + PACKED);
     (void)threads;
     s->rows_most = rows;
     s->keys = keys;
@@ -5884,9 +6008,10 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
     eegen *s = arena;
     const int64_t threads = s->threads;
     const float *lr = floats_of(s, s->at_lr);
-    const uint64_t numbers = flush_tiny_numbers();
+    /* The moments of a weight that gets no gradient shrink for ever, and arithmetic on subnormal numbers is very slow. */
+    const uint64_t numbers = flush_subnormals();
     int64_t i = 0;
-    write_twins(s, thread, threads);
+    write_packed(s, thread, threads);
     for (; i < count; i++) {
         const uint64_t t0 = ticks();
         if (thread == 0) next_batch(s);
@@ -5918,7 +6043,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
             s->ticks[3] += ticks() - t3;
         }
     }
-    restore_numbers(numbers);
+    restore_subnormals(numbers);
     return i;
 }
 
@@ -5926,7 +6051,7 @@ EXPORT int64_t eegen_train(void *arena, int64_t thread, int64_t count)
 EXPORT double eegen_loss(void *arena, int64_t n)
 {
     eegen *s = arena;
-    write_twins(s, 0, 1);
+    write_packed(s, 0, 1);
     find_rows(s, n, 1);
     forward(s, 0, own(s, s->at_first_pair, 0), own(s, s->at_first_row, 0), levels_of(s, 0));
     return batch_loss(s, 0, 1) * (double)s->count;
@@ -5968,7 +6093,7 @@ EXPORT void eegen_sample(void *arena, int64_t n)
     const int64_t keys = s->keys;
     int32_t rows = 0;
     s->keys = keys_for(BLOCK);
-    write_twins(s, 0, 1);
+    write_packed(s, 0, 1);
     for (int64_t b = 0; b < n; b++) length[b] = -1;
     for (int64_t t = 0; t < BLOCK; t++) {
         const int32_t lo = rows;

@@ -12,7 +12,7 @@ from eegen.errors import EegenError
 from eegen.measure.tune import show, tune
 from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
-from eegen.plan.kernels import Outer, Product
+from eegen.plan.kernels.matrix import Outer, Product
 from eegen.plan.planner import make_plan
 from eegen.run.compiled import compile_model, pick_target
 from eegen.run.data import build_dataset

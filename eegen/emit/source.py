@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from eegen.emit import arena
+from eegen.emit import arena, calls, functions
 from eegen.plan.planner import Plan
 from eegen.resources import resource
 
@@ -47,6 +47,8 @@ def environment() -> jinja2.Environment:
     )
     env.filters["f32"] = f32
     env.filters["wrap"] = wrap
+    env.globals["parameter_list"] = functions.parameter_list
+    env.globals["call"] = functions.call
     return env
 
 
@@ -58,6 +60,8 @@ def render(plan: Plan, template: str = "program.c.j2", **more: Any) -> str:
         .get_template(template)
         .render(
             plan=plan,
+            pointers=lambda listed: calls.pointers(plan, listed),
+            statement=lambda one: calls.statement(plan, one),
             target=plan.target,
             model=plan.build.model,
             profile=plan.build.profile,

@@ -20,7 +20,7 @@ from eegen.errors import EegenError, EegenFailure
 from eegen.measure import peers
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
-from eegen.plan.kernels import Attention, Call, Outer
+from eegen.plan.call import Call
 from eegen.plan.planner import Plan
 from eegen.run.compiled import Compiled, compile_model
 from eegen.run.data import Dataset, build_dataset, split
@@ -360,9 +360,8 @@ def kernel_times(plan: Plan, steps: Steps, peak_gflops: float) -> tuple[KernelTi
         if not own:
             continue
         flops = sum(call_flops(call, rows, keys) for call in own)
-        moved = sum(call_bytes(plan, call, rows, keys) for call in own)
-        name = str(getattr(kernel, "name", kernel.stem))
-        found.append(KernelTime(name, str(getattr(kernel, "shape", "")), us, flops, moved, peak_gflops))
+        moved = sum(call_bytes(call, rows, keys) for call in own)
+        found.append(KernelTime(kernel.name, kernel.shape, us, flops, moved, peak_gflops))
     return tuple(sorted(found, key=lambda k: -k.us))
 
 
@@ -372,25 +371,12 @@ def rows_of(call: Call, rows: dict[str, float]) -> float:
 
 
 def call_flops(call: Call, rows: dict[str, float], keys: float) -> float:
-    each = keys if isinstance(call.kernel, Attention) else 1.0
-    return call.kernel.flops * rows_of(call, rows) * each
+    return call.kernel.flops.of(rows_of(call, rows), keys)
 
 
-def call_bytes(plan: Plan, call: Call, rows: dict[str, float], keys: float) -> float:
-    """Every operand once, and what an optimizer inside a gradient reads and writes: both copies, every moment."""
-    sizes = {p.ident: p.size for p in plan.parameters}
-    floats = 0.0
-    for arg in call.args:
-        if arg.space == "rows":
-            buffer = plan.buffers[arg.name]
-            many = rows["prefix"] * keys if buffer.domain == "keys" else rows[buffer.domain]
-            floats += many * buffer.ld
-        elif arg.space in ("weight", "twin"):
-            floats += sizes[arg.name]
-        elif arg.space in ("gradient", "sum"):
-            fused = isinstance(call.kernel, Outer) and call.kernel.fused
-            floats += sizes[arg.name] * (3 + 2 * len(plan.moments) if fused else 1)
-    return 4 * floats
+def call_bytes(call: Call, rows: dict[str, float], keys: float) -> float:
+    """Every operand of a kernel once."""
+    return call.kernel.bytes.of(rows_of(call, rows), keys)
 
 
 # --- in the terminal

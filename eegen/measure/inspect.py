@@ -12,7 +12,7 @@ from typing import Any, Literal
 from eegen.errors import EegenError
 from eegen.measure import assembly
 from eegen.models.config import ModelConfig
-from eegen.plan.kernels import Kernel
+from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.planner import Plan
 from eegen.run.compiled import compile_model
 from eegen.targets import cpu_machine
@@ -95,19 +95,16 @@ def functions_in(section: str, functions: dict[str, str]) -> list[str]:
 
 
 def _row(plan: Plan, kernel: Kernel, sections: dict[str, str], functions: dict[str, str], machine: str) -> Row:
-    name = str(getattr(kernel, "name", kernel.stem))
     loss = [plan.loss] if plan.loss else []
     calls = [call for call in (*plan.forward, *loss, *plan.backward) if call.kernel == kernel]
-    sizes = {p.ident: 4 * p.size for p in plan.parameters}
-    arguments = calls[0].args if calls else ()
-    texts = [functions[f] for f in functions_in(sections.get(name, ""), functions)]
+    texts = [functions[f] for f in functions_in(sections.get(kernel.name, ""), functions)]
     return Row(
-        name=name,
-        shape=str(getattr(kernel, "shape", "")),
+        name=kernel.name,
+        shape=kernel.shape,
         tile=str(getattr(kernel, "tile", "")),
-        flops=int(getattr(kernel, "flops", 0)),
-        row_bytes=sum(4 * plan.buffers[a.name].ld for a in arguments if a.space == "rows"),
-        weight_bytes=sum(sizes.get(a.name, 0) for a in arguments if a.space not in ("rows", "index")),
+        flops=kernel.flops.row or kernel.flops.key,
+        row_bytes=kernel.bytes.row,
+        weight_bytes=kernel.bytes.once,
         calls=len(calls),
         instructions=sum((assembly.count(text, machine) for text in texts), Counter()),
     )

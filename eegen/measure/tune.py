@@ -20,12 +20,13 @@ from eegen.errors import EegenError
 from eegen.measure.bench import WINDOW, Steps
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
-from eegen.plan.kernels import Kernel, Outer, Product
+from eegen.plan.kernels.kernel import Kernel
+from eegen.plan.kernels.matrix import Outer, Product
 from eegen.plan.planner import Plan, outer_shape, product_shape
 from eegen.plan.tree import Recurrence
 from eegen.run.compiled import Compiled, compile_model, pick_target
 from eegen.run.data import Dataset, build_dataset
-from eegen.targets.base import Choice
+from eegen.targets.tiles import Choice
 from eegen.toolchain import measured_tiles as tuned
 from eegen.toolchain.compiler_search import find_compiler
 from eegen.train.loop import TrainOptions, interrupts
@@ -180,7 +181,7 @@ def shapes_of(plan: Plan) -> list[Shape]:
             if (shape := shape_of(plan, inner)) is None:
                 continue
             found.setdefault(shape.name, shape).kernels.append(number)
-            work[shape.name] = work.get(shape.name, 0) + inner.flops * called.count(kernel)
+            work[shape.name] = work.get(shape.name, 0) + inner.flops.row * called.count(kernel)
     return sorted(found.values(), key=lambda s: -work[s.name])
 
 

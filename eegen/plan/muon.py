@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eegen.language.optimizers import NEWTON_SCHULZ, NEWTON_SCHULZ_TURNS
-from eegen.plan.kernels import Kernel, Outer, Product
+from eegen.plan.kernels.kernel import Kernel, Param, Work
+from eegen.plan.kernels.matrix import Outer, Product
 
 if TYPE_CHECKING:
     from eegen.plan.planner import Parameter, Planner
@@ -35,6 +36,26 @@ class NewtonSchulz(Kernel):
     square: Outer  # A = XᵀX
     times: Product  # rows times a [side][side] matrix
 
+    template = "kernels/newton_schulz.c.j2"
+
+    @property
+    def stem(self) -> str:
+        return f"orthogonalize_{'tall_' if self.tall else ''}{self.side}"
+
+    @property
+    def parts(self) -> tuple[Kernel, ...]:
+        return (self.square, self.times)
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        return (
+            Param("x", "rows", "both", self.ld),
+            Param("y", "rows", "both", self.ld),
+            Param("work", "weights", "both", 4 * self.side * self.ld),
+            Param("rows", "count"),
+            Param("panel", "scratch", "write"),
+        )
+
     @property
     def turns(self) -> int:
         return NEWTON_SCHULZ_TURNS
@@ -44,13 +65,9 @@ class NewtonSchulz(Kernel):
         return NEWTON_SCHULZ
 
     @property
-    def flops(self) -> int:
-        return 4 * self.side**2 * (1 if self.tall else self.turns)
-
-    @property
-    def flops_once(self) -> int:
-        """Those that do not depend on the rows: of products [side][side]."""
-        return 2 * self.side**3 * (4 * self.turns - 3 if self.tall else self.turns)
+    def flops(self) -> Work:
+        products = 4 * self.turns - 3 if self.tall else self.turns
+        return Work(4 * self.side**2 * (1 if self.tall else self.turns), once=2 * self.side**3 * products)
 
     @property
     def shape(self) -> str:
@@ -61,7 +78,7 @@ class NewtonSchulz(Kernel):
         where = " on the square of X" if self.tall else ""
         return (
             f"The nearest orthogonal matrix, almost, by {self.turns} Newton-Schulz turns{where}: {self.shape}. "
-            f"{self.flops} FLOPs a row and {self.flops_once} more."
+            f"{self.flops.row} FLOPs a row and {self.flops.once} more."
         )
 
 
@@ -113,12 +130,12 @@ def newton_schulz(p: Planner, side: int, padded: int, tall: bool) -> NewtonSchul
     target, ld = p.plan.target, apart(padded)
     vectors = padded // p.lanes
     tile = target.outer_tile(padded, vectors, multiple=4)
-    square = Outer(target.outer_template, f"square_{side}", padded, padded, ld, ld, ld, 0, tile)
+    square = Outer(padded, padded, ld, ld, ld, 0, tile, partial=not target.svl_bits, schedule=target.outer_template)
     k = padded if target.lane_broadcast else side
     tile, prefix = target.tile(vectors, k), "z_" if target.svl_bits else "v_"
-    times = Product(target.product_template, f"times_{side}", k, padded, ld, ld, ld, tile, (), prefix)
+    panel = target.panel_floats(k, padded)
+    times = Product(k, padded, ld, ld, ld, tile, (), prefix, panel=panel, schedule=target.product_template)
     kernels = p.kernel(square), p.kernel(times)
-    name = f"orthogonal_{'tall_' if tall else ''}{side}"
-    found = p.kernel(NewtonSchulz("kernels/newton_schulz.c.j2", name, side, padded, ld, tall, *kernels))
+    found = p.kernel(NewtonSchulz(side, padded, ld, tall, *kernels))
     assert isinstance(found, NewtonSchulz)
     return found

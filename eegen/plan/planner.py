@@ -16,21 +16,12 @@ from eegen.language.optimizers import OPTIMIZERS, Optimizer
 from eegen.models import build_graph
 from eegen.plan import tree
 from eegen.plan.build_config import BuildConfig
-from eegen.plan.kernels import (
-    MOST_TURNED,
-    Arg,
-    Attention,
-    Call,
-    Kernel,
-    Loss,
-    Operand,
-    Outer,
-    Product,
-    RowProgram,
-    Step,
-    Zero,
-    attention,
-)
+from eegen.plan.call import Arg, Call
+from eegen.plan.kernels.attention import Attention, attention
+from eegen.plan.kernels.kernel import Kernel
+from eegen.plan.kernels.loss import Loss
+from eegen.plan.kernels.matrix import MOST_TRANSPOSED, Outer, Product, block
+from eegen.plan.kernels.rows import Operand, RowProgram, Step, Zero
 from eegen.plan.muon import Hidden, hidden_matrices
 from eegen.targets import TARGETS, Target, Tile, with_vectors
 
@@ -65,7 +56,7 @@ class Parameter:
     """Where one parameter lives: `rows` x `cols` floats, `ld` apart, at `offset`, both sides padded to vectors.
 
     `flipped`: the main copy (and its gradient and moments) is [in][out], not [out][in].
-    `twin`: offset of the other copy, among the twins, or -1. `segment`: padded length of one stacked part.
+    `packed`: offset of the other copy, among the packed_size, or -1. `segment`: padded length of one stacked part.
     """
 
     name: str
@@ -75,10 +66,10 @@ class Parameter:
     rows: int
     cols: int
     ld: int
-    twin_ld: int
+    packed_ld: int
     offset: int
     flipped: bool
-    twin: int
+    packed: int
     segment: int
     fused: bool = False  # updated where its gradient is made
     hidden: bool = False  # the optimizer has a rule for it as a matrix
@@ -132,11 +123,11 @@ class Plan:
     @property
     def streams(self) -> bool:
         """Weights, their other copy and the moments are more than an L2 of 2 MB keeps beside rows and code."""
-        return 4 * (self.weights * (1 + len(self.moments)) + self.twins) > 1 << 20
+        return 4 * (self.weights * (1 + len(self.moments)) + self.packed_size) > 1 << 20
 
     @property
-    def twins(self) -> int:
-        return max((up(p.twin + p.cols * p.twin_ld, 16) for p in self.parameters if p.twin >= 0), default=0)
+    def packed_size(self) -> int:
+        return max((up(p.packed + p.cols * p.packed_ld, 16) for p in self.parameters if p.packed >= 0), default=0)
 
     @property
     def sums_size(self) -> int:
@@ -178,14 +169,12 @@ class Plan:
 
     @property
     def loose_matrices(self) -> list[Parameter]:
-        return [p for p in self.parameters if p.twin >= 0 and not p.fused]
+        return [p for p in self.parameters if p.packed >= 0 and not p.fused]
 
     @property
     def scratch(self) -> int:
         """Floats that a product needs to turn a part of an operand round."""
-        products = [k for k in self.kernels if isinstance(k, Product)]
-        panels = [k.tile.vectors * self.target.lanes * up(k.block, 16) for k in products if k.turned]
-        return max([0, *panels, *(self.target.panel_floats(k.k, k.n) for k in products)])
+        return max((kernel.scratch for kernel in self.kernels), default=0)
 
     @property
     def slack(self) -> int:
@@ -288,7 +277,7 @@ class Planner:
     # --- parameters ---------------------------------------------------------------------------
 
     def lay_out_parameters(self) -> None:
-        offset = twins = 0
+        offset = packed_size = 0
         for value in self.graph.parameters:
             uses = self.uses.get(value, [])
             factors = [use for use in uses if OPS[use.op].weight]
@@ -307,10 +296,10 @@ class Planner:
                 *outer, last = value.shape
                 out, inner, flipped = (outer[0] if outer else 1), up(last, self.unit), False
             rows, cols = (inner, out) if flipped else (out, inner)
-            twin = matrix and not (
+            packed = matrix and not (
                 self.plan.target.turns and all(OPS[use.op].kind in ("product", "row") for use in uses)
             )
-            ld, twin_ld = apart(cols) if matrix else cols, apart(rows) if twin else 0
+            ld, packed_ld = apart(cols) if matrix else cols, apart(rows) if packed else 0
             terms = self.terms[value]
             hidden = bool(self.plan.optimizer.matrix) and value.attrs["role"] == "hidden" and len(value.shape) == 2
             fused = matrix and len(terms) == 1 and terms[0].op == "outer" and not hidden
@@ -322,16 +311,16 @@ class Planner:
                 rows,
                 cols,
                 ld,
-                twin_ld,
+                packed_ld,
                 offset,
                 flipped,
-                twins if twin else -1,
+                packed_size if packed else -1,
                 segment,
                 fused,
                 hidden,
             )
             offset += up(rows * ld, 16)
-            twins += up(cols * twin_ld, 16)
+            packed_size += up(cols * packed_ld, 16)
             self.plan.parameters.append(parameter)
             self.storage[value] = parameter
 
@@ -371,6 +360,8 @@ class Planner:
     def kernel(self, kernel: K) -> K:
         """The one printed for it: an equal kernel that exists, or this one with a name of its own."""
         if kernel not in self.kernels:
+            for part in kernel.parts:
+                self.kernel(part)
             taken = {k.name for k in self.kernels.values()}
             name, number = kernel.stem, 1
             while name in taken:
@@ -387,15 +378,15 @@ class Planner:
         writes: list[str],
         *,
         serial: bool = False,
-        whole: bool = False,
+        units: int = 0,
         exchanges: bool = False,
     ) -> None:
         names = [
-            a.name if a.space == "rows" else "weight " + a.name for a in args if a.space in ("rows", "weight", "twin")
+            a.name if a.space == "rows" else "weight " + a.name for a in args if a.space in ("rows", "weight", "packed")
         ]
         reads = tuple(n for n in names if n not in writes)
         printed = self.kernel(kernel)
-        self.calls.append(Call(printed, tuple(args), domain, reads, tuple(writes), serial, whole, exchanges))
+        self.calls.append(Call(printed, tuple(args), domain, reads, tuple(writes), serial, units, exchanges))
 
     def operand(self, value: Value, domain: str) -> tuple[Operand, list[Arg]]:
         """How a kernel over rows of `domain` reads a value: a spread is read through its index."""
@@ -469,24 +460,26 @@ class Planner:
             steps.append(Step(link.op if link.inputs[0] is before else link.op + "_swapped", (i - 1,), operand))
             extra += args
         forward = value.op == "linear"
-        turned = parameter.flipped != forward and parameter.twin < 0
-        copy = Arg("weight" if parameter.flipped == forward or turned else "twin", parameter.ident)
+        turned = parameter.flipped != forward and parameter.packed < 0
+        copy = Arg("weight" if parameter.flipped == forward or turned else "packed", parameter.ident)
         n = self.width(value)
         k = x.width if len(x.shape) == 1 and not self.plan.target.lane_broadcast else self.width(x)
+        tile = self.plan.tile(n // self.lanes, k)
+        panel = tile.vectors * self.lanes * up(block(k, True), 16) if turned else self.plan.target.panel_floats(k, n)
         kernel = Product(
-            self.plan.target.product_template,
-            f"{self.stem(weight)}_{'forward' if forward else 'backward'}",
             k,
             n,
             self.ld(x),
-            parameter.ld if copy.space == "weight" else parameter.twin_ld,
+            parameter.ld if copy.space == "weight" else parameter.packed_ld,
             self.ld(last),
-            self.plan.tile(n // self.lanes, k),
+            tile,
             tuple(steps),
             "z_" if self.plan.target.svl_bits else "v_",
             streams=self.plan.streams,
-            turned=turned,
-            paired=turned and self.plan.target.pairs and n == self.lanes and k in range(2 * n, MOST_TURNED + 1, 2),
+            transposed=turned,
+            paired=turned and self.plan.target.pairs and n == self.lanes and k in range(2 * n, MOST_TRANSPOSED + 1, 2),
+            panel=panel,
+            schedule=self.plan.target.product_template,
         )
         out = self.buffer(last)
         args = [self.read(x), copy, out, *extra]
@@ -498,7 +491,7 @@ class Planner:
             operand, args = self.operand(value, value.domain)
             out = self.buffer(value)
             steps = (Step("load", (), operand), Step("store", (0,), Operand("rows", self.ld(value))))
-            kernel = RowProgram("kernels/rows.c.j2", "rows_spread", value.width, self.width(value) // self.lanes, steps)
+            kernel = RowProgram(value.width, self.width(value) // self.lanes, steps, "spread")
             self.call(kernel, [*args, out], value.domain, [out.name])
         return self.buffer(value)
 
@@ -527,24 +520,25 @@ class Planner:
         a, b = (x, dy) if parameter.flipped else (dy, x)
         m, n = self.width(a), self.width(b)
         kernel = Outer(
-            self.plan.target.outer_template,
-            f"{self.stem(weight)}_gradient",
             m,
             n,
             self.ld(a),
             self.ld(b),
             parameter.ld,
-            parameter.twin_ld,
+            parameter.packed_ld,
             self.plan.outer_tile(m, n // self.lanes),
             parameter.fused,
             self.plan.streams,
+            partial=not self.plan.target.svl_bits,
+            moments=self.plan.moments if parameter.fused else (),
+            schedule=self.plan.target.outer_template,
         )
         if weight in self.started:
             raise NotImplementedError(f"two products make the gradient of {weight.label}")
         self.started.add(weight)
         args = [self.read(a), self.read(b), Arg("gradient", parameter.ident)]
         writes = ["gradient " + parameter.ident] + (["weight " + parameter.ident] if parameter.fused else [])
-        self.call(kernel, args, dy.domain, writes, whole=True, exchanges=not self.plan.target.svl_bits)
+        self.call(kernel, args, dy.domain, writes, units=kernel.tiles, exchanges=kernel.partial)
 
     def attention_kernel(self, qkv: Value, heads: int, backward: bool) -> Attention:
         width = qkv.shape[-1]
@@ -562,7 +556,7 @@ class Planner:
         (qkv,) = value.inputs
         kernel = self.attention_kernel(qkv, value.attrs["heads"], False)
         out, probs = self.buffer(value), self.probabilities(value)
-        args = [self.read(qkv), Arg("index", f"ancestors_{qkv.domain}"), probs, out]
+        args = [self.read(qkv), Arg("index", f"ancestors_{qkv.domain}"), Arg("index", "depth"), probs, out]
         self.call(kernel, args, value.domain, [out.name, probs.name])
 
     def emit_attention_grad(self, value: Value) -> None:
@@ -570,7 +564,12 @@ class Planner:
         kernel = self.attention_kernel(qkv, value.attrs["heads"], True)
         out = self.buffer(value)
         self.zero(out, value)
-        args = [self.buffer(qkv), Arg("index", f"ancestors_{qkv.domain}"), self.probabilities(forward)]
+        args = [
+            self.buffer(qkv),
+            Arg("index", f"ancestors_{qkv.domain}"),
+            Arg("index", "depth"),
+            self.probabilities(forward),
+        ]
         args += [self.read(dy), out]
         self.call(kernel, args, dy.domain, [out.name])
 
@@ -581,12 +580,12 @@ class Planner:
         """The loss kernel turns logits into their gradient in place, at the end of the forward pass."""
         logits = value.inputs[1]
         self.names[value] = self.names[logits]
-        kernel = Loss("kernels/loss.c.j2", "loss", logits.width, self.ld(logits))
+        kernel = Loss(logits.width, self.ld(logits))
         name = self.names[logits]
         self.plan.loss = Call(self.kernel(kernel), (Arg("rows", name),), logits.domain, (), (name,))
 
     def zero(self, arg: Arg, value: Value) -> None:
-        self.call(Zero("kernels/zero.c.j2", "clear", self.ld(value)), [arg], value.domain, [arg.name])
+        self.call(Zero(self.ld(value)), [arg], value.domain, [arg.name])
 
     # --- row programs -----------------------------------------------------------------------------
 
@@ -665,7 +664,7 @@ class Planner:
         labels = [v.op for v in values if v.op != "spread"]
         stem = "_".join(dict.fromkeys(labels)) if len(set(labels)) <= 2 else f"{labels[0]}_to_{labels[-1]}"
         true = values[0].inputs[0].width if OPS[values[0].op].kind in ("sink", "collect") else values[0].width
-        kernel = RowProgram("kernels/rows.c.j2", f"rows_{stem}", true, width // self.lanes, tuple(steps))
+        kernel = RowProgram(true, width // self.lanes, tuple(steps), stem)
         self.call(kernel, args, domain, writes)
 
     def sum_of(self, weight: Value) -> Arg:
@@ -680,7 +679,7 @@ class Planner:
             return
         self.started.add(weight)
         parameter = self.storage[weight]
-        kernel = Zero("kernels/zero.c.j2", "clear", parameter.ld)
+        kernel = Zero(parameter.ld)
         arg = Arg("gradient", parameter.ident)
         self.call(kernel, [arg], str(parameter.rows), ["gradient " + parameter.ident], serial=True)
 
@@ -718,8 +717,10 @@ class Planner:
         """A call waits for the others where it meets memory that another thread may be using since the last wait."""
         for calls in (self.plan.forward, self.plan.backward):
             few, many = self.waits(calls, False), self.waits(calls, True)
-            for i, call in enumerate(calls):
-                call.barrier = "always" if i in many else "few" if i in few else ""
+            calls[:] = [
+                replace(call, barrier="always" if i in many else "few" if i in few else "")
+                for i, call in enumerate(calls)
+            ]
 
     def waits(self, calls: list[Call], many: bool) -> set[int]:
         """The calls that wait, where rows are few or so many that threads exchange sums of weight gradients.
@@ -730,11 +731,11 @@ class Planner:
         since: list[Call] = []
         for i, call in enumerate(calls):
             turn = many and call.exchanges
-            first = replace(call, writes=call.writes[:1], whole=False) if turn else call
+            first = replace(call, writes=call.writes[:1], units=0) if turn else call
             if any(self.conflict(earlier, first) for earlier in since):
                 found.add(i)
                 since = []
-            since = [replace(call, whole=False)] if turn else [*since, call]
+            since = [replace(call, units=0)] if turn else [*since, call]
         return found
 
     def conflict(self, one: Call, two: Call) -> bool:

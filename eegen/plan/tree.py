@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from eegen.language.formats import I32
 from eegen.language.graph import Value
-from eegen.plan.kernels import Arg, Kernel, Operand, Product, Step
+from eegen.plan.call import Arg
+from eegen.plan.kernels.kernel import Access, Kernel, Param, Work, index
+from eegen.plan.kernels.matrix import Product
+from eegen.plan.kernels.rows import Operand, Step
 
 if TYPE_CHECKING:
     from eegen.plan.planner import Planner
@@ -23,9 +27,25 @@ class Parents(Kernel):
     out: int  # floats of a row of the result
     backward: bool
 
+    template = "kernels/parents.c.j2"
+
     @property
-    def flops(self) -> int:
-        return self.length * self.width if self.backward else 0
+    def stem(self) -> str:
+        return f"context{'_gradient' if self.backward else ''}_{self.length}x{self.width}"
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        table, out = _ACCESS[self.backward]
+        return (
+            Param("s", "state"),
+            Param("table", "weights", table, self.length * self.ld),
+            Param("out", "rows", out, self.out),
+            Param("", "range"),
+        )
+
+    @property
+    def flops(self) -> Work:
+        return Work(self.length * self.width if self.backward else 0)
 
     @property
     def shape(self) -> str:
@@ -47,9 +67,28 @@ class Sparse(Kernel):
     most: int
     backward: bool
 
+    template = "kernels/sparse.c.j2"
+
     @property
-    def flops(self) -> int:
-        return 2 * self.most * self.ld
+    def stem(self) -> str:
+        return f"sparse{'_backward' if self.backward else ''}_{self.most}_of_{self.width}"
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        x, y = ("sums", "dz") if self.backward else ("h", "carry")
+        more = (Param("dy", "rows", "read", self.ld), Param("h", "rows", "read", self.ld)) if self.backward else ()
+        return (
+            Param(x, "rows", "read", self.ld),
+            Param("w", "weights", "read", self.most * self.ld),
+            Param(y, "rows", "write", self.ld),
+            Param("", "range"),
+            *more,
+            Param("list", "rows", "read" if self.backward else "write", self.room, I32),
+        )
+
+    @property
+    def flops(self) -> Work:
+        return Work(2 * self.most * self.ld)
 
     @property
     def shape(self) -> str:
@@ -63,7 +102,7 @@ class Sparse(Kernel):
     @property
     def about(self) -> str:
         way = "Back through the chosen rows" if self.backward else "The largest entries times their rows"
-        return f"{way} of a matrix: {self.shape}. {self.flops} FLOPs a row."
+        return f"{way} of a matrix: {self.shape}. {self.flops.row} FLOPs a row."
 
 
 @dataclass(frozen=True)
@@ -74,9 +113,26 @@ class SparseOuter(Kernel):
     most: int
     vectors: int
 
+    template = "kernels/sparse_outer.c.j2"
+
     @property
-    def flops(self) -> int:
-        return 2 * self.most * self.ld
+    def stem(self) -> str:
+        return f"sparse_outer_{self.most}x{self.ld}"
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        return (
+            Param("list", "rows", "read", self.room),
+            Param("h", "rows", "read", self.ld),
+            Param("sums", "rows", "read", self.ld),
+            Param("g", "gradient", "both", self.most * self.ld),
+            Param("rows", "count"),
+            Param("", "range"),
+        )
+
+    @property
+    def flops(self) -> Work:
+        return Work(2 * self.most * self.ld)
 
     @property
     def shape(self) -> str:
@@ -88,7 +144,7 @@ class SparseOuter(Kernel):
 
     @property
     def about(self) -> str:
-        return f"The gradient of the rows of a matrix that were chosen: {self.shape}. {self.flops} FLOPs a row."
+        return f"The gradient of the rows of a matrix that were chosen: {self.shape}. {self.flops.row} FLOPs a row."
 
 
 @dataclass(frozen=True)
@@ -100,14 +156,47 @@ class Recurrence(Kernel):
     u: Operand | None = None
     backward: bool = False
 
+    template = "kernels/recurrence.c.j2"
+
+    @property
+    def stem(self) -> str:
+        return f"recurrence{'_back' if self.backward else ''}_{self.ld}"
+
+    @property
+    def parts(self) -> tuple[Kernel, ...]:
+        return (self.each,)
+
+    @property
+    def scratch(self) -> int:
+        return self.each.scratch
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        rows = [Param(name, "rows", "read", self.ld) for name in ("dy", "h", "sums", "dz")]
+        if not self.backward:
+            rows = [Param("u", "rows", "read", self.u.ld if self.u else 0)]
+            rows += [index(self.u.gather)] if self.u and self.u.gather else []
+            rows += [Param(name, "rows", "write", self.ld) for name in ("carry", "h")]
+        else:
+            rows[2:] = [Param(name, "rows", "write", self.ld) for name in ("sums", "dz")]
+        return (
+            Param("s", "state", "both"),
+            Param("w", "weights", "read", 0),
+            *rows,
+            *([Param("list", "rows", "read" if self.backward else "write", 0)] if self.chosen else []),
+            Param("thread", "thread"),
+            Param("levels", "levels"),
+            *([Param("scratch", "scratch", "write")] if self.scratch else []),
+        )
+
     @property
     def chosen(self) -> bool:
         """Whether the rows keep which of their entries were carried."""
         return isinstance(self.each, Sparse)
 
     @property
-    def flops(self) -> int:
-        return self.each.flops + 2 * self.ld
+    def flops(self) -> Work:
+        return Work(self.each.flops.row + 2 * self.ld)
 
     @property
     def shape(self) -> str:
@@ -122,6 +211,9 @@ class Recurrence(Kernel):
     @property
     def title_of_each(self) -> str:
         return str(getattr(self.each, "name", ""))
+
+
+_ACCESS: dict[bool, tuple[Access, Access]] = {True: ("both", "read"), False: ("read", "write")}
 
 
 def context(p: Planner, value: Value) -> None:
@@ -140,8 +232,7 @@ def context_grad(p: Planner, value: Value) -> None:
 
 
 def parents(p: Planner, table: Value, length: int, out: int, backward: bool) -> Parents:
-    name = f"context{'_gradient' if backward else ''}"
-    return Parents("kernels/parents.c.j2", name, length, table.shape[1], p.storage[table].ld, out, backward)
+    return Parents(length, table.shape[1], p.storage[table].ld, out, backward)
 
 
 def recurrence(p: Planner, value: Value) -> None:
@@ -160,39 +251,40 @@ def recurrence_grad(p: Planner, value: Value) -> None:
 
 def copy_of(p: Planner, m: Value, forward: bool) -> Arg:
     """The copy of a matrix that a product with it reads: [in][out] forward, [out][in] backward."""
-    return Arg("weight" if p.storage[m].flipped == forward else "twin", p.storage[m].ident)
+    return Arg("weight" if p.storage[m].flipped == forward else "packed", p.storage[m].ident)
 
 
 def product(p: Planner, value: Value, m: Value, forward: bool, *epilogue: Step) -> Product:
     target, ld, parameter = p.plan.target, p.ld(value), p.storage[m]
+    k = ld if target.lane_broadcast else value.width
     return Product(
-        target.product_template,
-        f"{p.stem(m)}_{'forward' if forward else 'backward'}",
-        ld if target.lane_broadcast else value.width,
+        k,
         ld,
         ld,
-        parameter.ld if parameter.flipped == forward else parameter.twin_ld,
+        parameter.ld if parameter.flipped == forward else parameter.packed_ld,
         ld,
-        p.plan.tile(ld // p.lanes, ld if target.lane_broadcast else value.width),
+        p.plan.tile(ld // p.lanes, k),
         epilogue,
         "z_" if target.svl_bits else "v_",
+        panel=target.panel_floats(k, ld),
+        schedule=target.product_template,
     )
 
 
 def sparse_recurrence(p: Planner, value: Value) -> None:
     m = value.inputs[1]
-    each = p.kernel(sparse(p, value, f"{p.stem(m)}_forward", False))
+    each = p.kernel(sparse(p, value, False))
     forward(p, value, each, Arg("weight", p.storage[m].ident), [chosen(p, value)])
 
 
 def sparse_recurrence_grad(p: Planner, value: Value) -> None:
     _, h, m = value.inputs
-    each = p.kernel(sparse(p, value, f"{p.stem(m)}_backward", True))
+    each = p.kernel(sparse(p, value, True))
     backward(p, value, each, Arg("weight", p.storage[m].ident), [chosen(p, h)])
 
 
-def sparse(p: Planner, value: Value, name: str, backward: bool) -> Sparse:
-    return Sparse("kernels/sparse.c.j2", name, value.width, p.ld(value), value.attrs["top_k"], backward)
+def sparse(p: Planner, value: Value, backward: bool) -> Sparse:
+    return Sparse(value.width, p.ld(value), value.attrs["top_k"], backward)
 
 
 def chosen(p: Planner, h: Value) -> Arg:
@@ -207,7 +299,7 @@ def room(most: int) -> int:
 
 def forward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Arg]) -> None:
     u, operand = p.operand(value.inputs[0], value.domain)
-    kernel = Recurrence("kernels/recurrence.c.j2", "recurrence", p.ld(value), each, u)
+    kernel = Recurrence(p.ld(value), each, u)
     h = p.buffer(value)
     carry = p.extra(f"carry_{h.name}", value.domain, p.ld(value))
     p.kept.add(carry.name)  # the sampler runs one level at a time
@@ -216,7 +308,7 @@ def forward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Arg
 
 
 def backward(p: Planner, value: Value, each: Kernel, weight: Arg, lists: list[Arg]) -> None:
-    kernel = Recurrence("kernels/recurrence.c.j2", "recurrence_back", p.ld(value), each, backward=True)
+    kernel = Recurrence(p.ld(value), each, backward=True)
     dy, h, _ = value.inputs
     dz, sums = p.buffer(value), children_of(p, value)
     args = [weight, p.read(dy), p.buffer(h), sums, dz, *lists]
@@ -237,10 +329,9 @@ def sparse_outer(p: Planner, value: Value) -> None:
     weight = p.gradient_of[value]
     parameter = p.storage[weight]
     p.clear_gradient(weight)
-    name = f"{p.stem(weight)}_gradient"
-    kernel = SparseOuter("kernels/sparse_outer.c.j2", name, parameter.ld, h.attrs["top_k"], parameter.ld // p.lanes)
+    kernel = SparseOuter(parameter.ld, h.attrs["top_k"], parameter.ld // p.lanes)
     args = [chosen(p, h), p.read(h), p.read(sums), Arg("gradient", parameter.ident)]
-    p.call(kernel, args, h.domain, ["gradient " + parameter.ident], whole=True)
+    p.call(kernel, args, h.domain, ["gradient " + parameter.ident], units=kernel.vectors)
 
 
 LOWER: dict[str, Callable[[Planner, Value], None]] = {

@@ -24,7 +24,7 @@ from eegen.toolchain.compiler_search import Compiler, find_compiler
 from eegen.toolchain.package_digest import package_digest
 
 if TYPE_CHECKING:
-    from eegen.targets.base import Choice
+    from eegen.targets.tiles import Choice
     from eegen.toolchain.compiler_flags import Kind
 
 
@@ -170,16 +170,16 @@ def compile_line(target: Target, name: str) -> str:
 def compile_lines(target: Target, name: str) -> list[tuple[str, str]]:
     """(where, command) for each way to make a program of a generated file."""
     words = " ".join((*BASE_FLAGS, *PROGRAM_FLAGS, *target.flags, f"{name}.c", "-o", name, "-lm"))
-    if target.machine == "aarch64":
-        cpu = f"max,sme=on,sme-default-vector-length={target.svl_bits // 8}" if target.svl_bits else "max"
-        return [
-            ("on a Mac, on Linux on Arm", f"clang {words}"),
-            ("on other Linux machines", f"clang --target={target.triple} -static -fuse-ld=lld {words}"),
-            ("and to run it there", f"qemu-aarch64 -cpu {cpu} {name}"),
-        ]
+    if target.machine == "any":
+        return [("on Linux and on a Mac", f"clang {words}"), ("with any C compiler", f"cc -O3 {name}.c -o {name} -lm")]
     if target.machine == "x86_64":
         return [("on Linux", f"clang {words}"), ("on a Mac", f"clang -arch x86_64 {words}")]
-    return [("on Linux and on a Mac", f"clang {words}"), ("with any C compiler", f"cc -O3 {name}.c -o {name} -lm")]
+    mac = "on a Mac, " if target.machine == "aarch64" else ""
+    return [
+        (f"{mac}on Linux on {target.machine}", f"clang {words}"),
+        ("on other Linux machines", f"clang --target={target.triple} -static -fuse-ld=lld {words}"),
+        ("and to run it there", f"qemu-{target.machine} -cpu {target.emulated_cpu} {name}"),
+    ]
 
 
 __all__ = [

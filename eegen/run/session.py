@@ -150,7 +150,7 @@ class Session:
 
     def _region(self, number: int) -> Array:
         """All floats of the weights (0), their gradients (1), the optimizer's slots (2, ...)."""
-        offset = self.base + 4 * (number * self.plan.weights + (self.plan.twins if number else 0))
+        offset = self.base + 4 * (number * self.plan.weights + (self.plan.packed_size if number else 0))
         return np.frombuffer(self.memory, np.float32, self.plan.weights, offset)
 
     def _views(self, number: int) -> dict[str, Array]:

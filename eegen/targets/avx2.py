@@ -1,15 +1,14 @@
 """x86-64 with AVX2 and FMA: 16 registers of 8 floats."""
 
-from eegen.targets.base import Target
+from eegen.targets.x86 import X86
 
-TARGET = Target(
+TARGET = X86(
     name="avx2",
-    isa="avx2",
+    vocabulary="avx2",
+    quads_vocabulary="avx2",
     lanes=8,
     registers=16,
-    turns=True,
     flags=("-march=x86-64-v3",),
-    triple="x86_64-linux-gnu",
-    machine="x86_64",
     needs=("avx2", "fma"),
+    emulated_cpu="max",
 )

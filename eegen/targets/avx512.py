@@ -1,16 +1,14 @@
 """x86-64 with AVX-512: 32 registers of 16 floats."""
 
-from eegen.targets.base import Target
+from eegen.targets.x86 import X86
 
-TARGET = Target(
+TARGET = X86(
     name="avx512",
-    isa="avx512",
+    vocabulary="avx512",
+    quads_vocabulary="avx512",
     lanes=16,
     registers=32,
-    turns=True,
-    pairs=True,
+    pairs_scalars=True,
     flags=("-march=x86-64-v4", "-mprefer-vector-width=512"),
-    triple="x86_64-linux-gnu",
-    machine="x86_64",
     needs=("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
 )

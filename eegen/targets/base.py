@@ -1,86 +1,113 @@
-"""What a target is, and the stated machine model that chooses its register tiles."""
+"""What a target is: one instruction set, with the machine model that chooses its register tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf
+from math import inf
 
-LOW = 0.2  # what a row more saves a gradient's tile of one (measured); the other copy is written in larger pieces, too
-Choice = tuple[int, int, int]
-"""Rows, vectors and unroll factor: what a tile is when it is measured, not modelled."""
+from eegen.targets.tiles import Choice, Panel, Tile, cover, falling_heights, promising
 
-SECOND_PANEL = 1.1  # what a column costs in a panel of another width, which is more code for less use
-
-
-@dataclass(frozen=True)
-class Panel:
-    """`count` neighbouring column panels, each `vectors` registers wide, and the row counts written out for them.
-
-    Rows are covered by the first height as long as it fits, then by the next; the last height is 1 (unless the
-    caller's rows are a known multiple of it).
-    """
-
-    count: int
-    vectors: int
-    heights: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A block of accumulators: `rows` x `vectors` registers, the inner loop unrolled `unroll` times.
-
-    `panels` cover all the columns, the widest first; `heights` are those of the widest.
-    """
-
-    rows: int
-    vectors: int
-    unroll: int
-    heights: tuple[int, ...]
-    panels: tuple[Panel, ...]
-
-    def __str__(self) -> str:
-        return f"{self.rows} rows x {self.vectors} vectors, unrolled {self.unroll}"
+ROW_GAIN = (
+    0.2  # cost that a further row saves a gradient's tile: the packed copy is written in larger pieces (measured)
+)
 
 
 @dataclass(frozen=True)
 class Target:
-    """One instruction set: its vectors and registers, how to compile for it, what it needs to run.
+    """One instruction set: everything about it that the rest of the compiler asks for.
 
-    The machine model is `fma_latency` cycles for a chain of FMAs, `fma_ports` of them and `load_ports` loads a
-    cycle. Where `lane_broadcast` is set (Arm), a scalar of A is a lane of a vector loaded once for several steps
-    and neighbouring loads pair up, and what is minimised is executed instructions. `fixed_tile` is for a target
-    whose registers are the compiler's business. `turns`: where a product needs a matrix the other way round, it turns
-    panels of it on its way; elsewhere the optimizer keeps a second copy. `pairs`: where a row of C is one vector, such
-    a matrix is turned so that scalars of A are loaded two at once: loads are what limits that product.
+    This class has the machine model of an out-of-order core with loads as operands of FMAs: `fma_latency` cycles for a
+    chain of FMAs, `fma_ports` FMAs and `load_ports` loads a cycle. A target with another model overrides the
+    methods below "machine model".
     """
 
     name: str
-    isa: str
+    vocabulary: str
+    """Template of the vector words: templates/vocabulary/<vocabulary>.c.j2."""
     lanes: int
+    """Floats in a vector."""
     registers: int
-    lane_broadcast: bool = False
+
+    # compiling and running
     flags: tuple[str, ...] = ()
+    """clang's flags; the toolchain derives zig's."""
+    elf_flags: tuple[str, ...] = ()
+    """Further flags for this machine where the output is ELF (not on a Mac)."""
     triple: str | None = None
     machine: str = "any"
+    """The processor family, as `platform.machine` names it on Linux."""
     needs: tuple[str, ...] = ()
-    svl_bits: int = 0
+    """CPU features, as /proc/cpuinfo names them."""
+    clang: int = 0
+    """The first major version of clang that compiles the vocabulary, and Apple's."""
+    apple_clang: int = 0
+    emulated_cpu: str | None = None
+    """The -cpu argument of QEMU; None where QEMU cannot emulate the instruction set."""
+    debian_packages: tuple[str, ...] = ()
+    """What links programs for this machine on another one, under Debian."""
+    assembly: tuple[tuple[str, str], ...] = ()
+    """Kinds of instructions and the pattern of each; the first that matches counts. A line is "mnemonic operands"."""
+
+    # templates and what they may use
     product_template: str = "kernels/product.c.j2"
     outer_template: str = "kernels/outer.c.j2"
+    quads_vocabulary: str = ""
+    """Template of the words for four keys at once: templates/vocabulary/attention_<...>.c.j2; "" if there is none."""
+    product_words: str = "v_"
+    """Prefix of the words in which a product's epilogue is written."""
+    lane_operand: bool = False
+    """v_fma_lane: an FMA takes one lane of a vector as its scalar."""
+    update_vectors: int = 1
+    """Neighbouring vectors that the optimizer updates at once, with the words v2_ to v4_."""
+    transposes_in_product: bool = False
+    """v_transpose: a product transposes panels of a matrix on its way; elsewhere the optimizer keeps a packed copy."""
+    pairs_scalars: bool = False
+    """v_set_pair: where a row of C is one vector, scalars of A are loaded two at once (loads limit that product)."""
+    exchanges_sums: bool = True
+    """Threads may exchange sums of a gradient's rows: its kernel can start at any row of A and B."""
+
+    # sizes
+    inner_multiple: int = 1
+    """The inner size of a product is rounded up to a multiple of this."""
+    slack_rows: int = 16
+    """Rows past the last that a kernel may read."""
+    score_vectors: int = 4
+    """Score vectors that attention computes at once."""
+
+    # machine model
+    rows_multiple: int = 1
+    """Rows of a gradient's tile are a multiple of this."""
+    outer_unroll: int = 2
     fma_latency: int = 4
     fma_ports: int = 2
     load_ports: int = 2
     body_fmas: int = 128
-    fixed_tile: tuple[int, int] | None = None
-    turns: bool = False
-    pairs: bool = False
+    """FMAs of an unrolled loop body, at most."""
+
+    # --- vector length
+
+    @property
+    def vector_bits(self) -> int:
+        """The vector length that the code is built for."""
+        return 32 * self.lanes
+
+    @property
+    def machine_bits(self) -> str:
+        """C expression for the length of this machine's vectors; "" where the instruction set has one length."""
+        return ""
+
+    def with_vector_bits(self, bits: int) -> Target:
+        """This target for vectors of that length; itself where the length is fixed."""
+        return self
+
+    # --- tiles
 
     def tile(self, vectors: int, k: int) -> Tile:
         """The tile for C = A·B with `vectors` registers across a row of C and inner size `k`."""
-        panels = _cover(vectors, range(1, 13), self.product_cost)
-        panels = tuple(replace(panel, heights=_heights(panel.heights[0])) for panel in panels)
+        panels = cover(vectors, range(1, 13), self.product_cost)
+        panels = tuple(replace(panel, heights=falling_heights(panel.heights[0])) for panel in panels)
         unroll = 4
-        longest = k if self.lane_broadcast else k - 1
+        longest = self.unrollable_steps(k)
         while 2 * unroll <= longest and 2 * unroll * panels[0].heights[0] * panels[0].vectors <= self.body_fmas:
             unroll *= 2
         return Tile(panels[0].heights[0], panels[0].vectors, min(unroll, k), panels[0].heights, panels)
@@ -88,10 +115,10 @@ class Target:
     def outer_tile(self, m: int, vectors: int, multiple: int = 2) -> Tile:
         """The tile for G = Aᵀ·B with `m` rows and `vectors` registers across a row of G.
 
-        All panels have one height, a multiple of `multiple` (4 on Arm at least: a vector of A is four rows of G).
+        All panels have one height, a multiple of `multiple` and of `rows_multiple`.
         """
-        step = max(multiple, 4 if self.lane_broadcast else 1)
-        covers = [_cover(vectors, [rows], self.outer_cost) for rows in range(step, 17, step) if rows < m + step]
+        step = max(multiple, self.rows_multiple)
+        covers = [cover(vectors, [rows], self.outer_cost) for rows in range(step, 17, step) if rows < m + step]
 
         def total(panels: tuple[Panel, ...]) -> float:
             full, short = divmod(m, panels[0].heights[0])
@@ -102,17 +129,16 @@ class Target:
             )
 
         panels = min(covers, key=total)
-        unroll = 4 if self.lane_broadcast else 2
-        return Tile(panels[0].heights[0], panels[0].vectors, unroll, panels[0].heights, panels)
+        return Tile(panels[0].heights[0], panels[0].vectors, self.outer_unroll, panels[0].heights, panels)
 
     def tile_of(self, vectors: int, choice: Choice) -> Tile:
-        """The tile for a product as chosen; a narrower last panel is as high as is cheapest."""
+        """The tile for a product as chosen; a narrower last panel has the cheapest height."""
         rows, wide, unroll = choice
         full, rest = divmod(vectors, wide)
-        panels = [Panel(full, wide, _heights(rows))]
+        panels = [Panel(full, wide, falling_heights(rows))]
         if rest:
             high = min(range(1, 13), key=lambda r: self.product_cost(r, rest))
-            panels.append(Panel(1, rest, _heights(high)))
+            panels.append(Panel(1, rest, falling_heights(high)))
         return Tile(rows, wide, unroll, panels[0].heights, tuple(panels))
 
     def outer_tile_of(self, vectors: int, choice: Choice) -> Tile:
@@ -123,100 +149,53 @@ class Target:
         return Tile(rows, wide, unroll, (rows,), panels)
 
     def choices(self, vectors: int, k: int) -> list[Choice]:
-        """Tiles for a product that are worth a try, the most promising first: `tile` is the model's."""
+        """Tiles for a product that are worth measuring, the cheapest by the machine model first."""
         own = self.tile(vectors, k)
-        step = 4 if self.lane_broadcast else 1
-        unrolls = [u for u in (own.unroll, own.unroll // 2, 2 * own.unroll) if 0 < u <= k and u % step == 0]
-        return self._promising(vectors, range(1, 13), self.product_cost, unrolls)
+        unrolls = [own.unroll, own.unroll // 2, 2 * own.unroll]
+        unrolls = [u for u in unrolls if 0 < u <= k and u % self.inner_multiple == 0]
+        return promising(vectors, range(1, 13), self.product_cost, unrolls)
 
     def outer_choices(self, m: int, vectors: int, multiple: int = 4) -> list[Choice]:
         """The same for a weight gradient."""
         own = self.outer_tile(m, vectors, multiple)
         heights = [rows for rows in range(multiple, 17, multiple) if rows < m + multiple]
-        return self._promising(vectors, heights, self.outer_cost, [own.unroll, 2 * own.unroll, own.unroll // 2])
+        return promising(vectors, heights, self.outer_cost, [own.unroll, 2 * own.unroll, own.unroll // 2])
 
-    def _promising(
-        self, vectors: int, heights: Sequence[int], cost: Callable[[int, int], float], unrolls: Sequence[int]
-    ) -> list[Choice]:
-        """Per width the cheapest heights, up to twice the cost of the best; other unroll factors a little later."""
-        found = []
-        for wide in range(1, min(vectors, 16) + 1):
-            costs = sorted((cost(rows, wide), rows) for rows in heights)
-            for each, rows in costs[:3]:
-                full, rest = divmod(vectors, wide)
-                last = min(cost(r, rest) for r in heights) * SECOND_PANEL if rest else 0
-                total = full * wide * each + rest * last if rest else full * wide * each
-                found += [(total * (1 + 0.04 * i), (rows, wide, u)) for i, u in enumerate(unrolls) if u]
-        cheapest = min(found)[0]
-        return [choice for total, choice in sorted(found) if total < min(2 * cheapest, inf)]
+    # --- machine model
 
     def panel_floats(self, k: int, columns: int) -> int:
         """Scratch that a product of inner size `k` needs for each thread."""
         return 0
+
+    def unrollable_steps(self, k: int) -> int:
+        """Steps of a product of inner size `k` that one unrolled body may have."""
+        return k - 1
 
     def chains(self, rows: int, vectors: int) -> int:
         """Independent sums for each accumulator of a tile too small to hide the latency of an FMA."""
         wanted = self.fma_latency * self.fma_ports / (rows * vectors)
         return 1 if wanted <= 1 else 2 if wanted <= 2 else 4
 
-    def product_ahead(self, rows: int, vectors: int) -> int:
-        """On Arm, for how many steps a row's scalars are loaded at once: a pair of vectors where there is room."""
-        return 8 if rows * vectors + 2 * rows + min(vectors, 4) <= self.registers - 2 else 4
-
     def product_cost(self, rows: int, vectors: int) -> float:
-        """Cycles (instructions, on Arm) for each FMA of an inner step; infinite where the registers run out.
-
-        On Arm up to four neighbouring vectors of B are one load, four more another and its address; one or two vectors
-        of a row of A are one.
-        """
-        fmas = rows * vectors
-        if self.lane_broadcast:
-            ahead = self.product_ahead(rows, vectors)
-            spare = self.registers - fmas - rows * ahead // 4 - min(vectors, 4)
-            return 1 + 1 / (ahead * vectors) + (2 * ceil(vectors / 4) - 1) / fmas if spare >= 2 else inf
-        return self._cycles(rows, vectors)
+        """Cost of an FMA in an inner step of a tile of a product; infinite where the registers do not suffice."""
+        return self.cycles(rows, vectors)
 
     def outer_cost(self, rows: int, vectors: int) -> float:
-        """The same for one row of A and B in a weight gradient, where neighbouring scalars of A are one load on Arm."""
-        fmas = rows * vectors
-        if self.lane_broadcast:
-            spare = self.registers - fmas - ceil(rows / 4) - vectors
-            loads = ceil(rows / 16) + (rows <= 4) + ceil(vectors / 4) + 3 * (vectors == 1)  # alone, dear (measured)
-            return 1 + (loads + 1) / fmas if spare >= 2 else inf
-        return self._cycles(rows, vectors) + LOW / rows
+        """The same for one row of A and B in a weight gradient."""
+        return self.cycles(rows, vectors) + ROW_GAIN / rows
 
-    def _cycles(self, rows: int, vectors: int) -> float:
+    def cycles(self, rows: int, vectors: int) -> float:
         """The limits of ports and latency; a load costs a fifth of an FMA even where ports are free (measured)."""
         fmas, loads = rows * vectors, rows + vectors
-        if self.fixed_tile:
-            high, wide = self.fixed_tile
-            return 1 / vectors if rows <= high and vectors <= wide else inf
         if fmas + vectors + 1 > self.registers or vectors > 4:
             return inf
         latency = (self.fma_latency + 0.5) / self.chains(rows, vectors)
         return max(fmas / self.fma_ports, loads / self.load_ports, latency) / fmas * (1 + 0.2 * loads / fmas)
 
+    # --- names of the first edition, until plan/ and templates/kernels use those above
 
-def _cover(vectors: int, heights: Sequence[int], cost: Callable[[int, int], float]) -> tuple[Panel, ...]:
-    """The cheapest way to cover `vectors` columns: panels of one width and a narrower rest, each at its best height.
-
-    Where one vector would be left alone, the last wide panel gives it company: 16 vectors are 4 x 3 and 2 x 2.
-    """
-    best = {w: min((cost(rows, w), rows) for rows in heights) for w in range(1, min(vectors, 16) + 1)}
-
-    def total(cover: list[tuple[int, int]]) -> float:
-        costs = [count * width * best[width][0] for count, width in cover]
-        return costs[0] + SECOND_PANEL * sum(costs[1:])
-
-    covers = []
-    for wide in best:
-        full, rest = divmod(vectors, wide)
-        covers.append([(full, wide)] + ([(1, rest)] if rest else []))
-        if rest == 1 and wide % 2 and wide > 1 and full > 1:
-            covers.append([(full - 1, wide), (2, (wide + 1) // 2)])
-    return tuple(Panel(count, width, (best[width][1],)) for count, width in min(covers, key=total))
-
-
-def _heights(rows: int) -> tuple[int, ...]:
-    """`rows` and lower ones down to 1, in steps of a fifth: what is left of any row count fills one or two tiles."""
-    return (1,) if rows == 1 else (rows, *_heights(rows - max(1, rows // 5)))
+    isa = property(lambda self: self.vocabulary)
+    lane_broadcast = property(lambda self: self.lane_operand)
+    turns = property(lambda self: self.transposes_in_product)
+    pairs = property(lambda self: self.pairs_scalars)
+    svl_bits = property(lambda self: 0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from eegen.targets.base import Panel, Target, Tile
+from eegen.targets.neon import Arm
+from eegen.targets.tiles import Panel, Tile
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,30 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Sme(Target):
+class Sme(Arm):
     """A Neon target whose products run on ZA tiles of `svl_lanes` x `svl_lanes` floats.
 
-    An FMOPA multiplies two vectors into one tile, and the unit wants four tiles in flight. A 2 x 2 block of tiles
-    takes four loads for its four FMOPAs, 1 x 4 and 4 x 1 take five: so blocks are 2 x 2 but for a last odd row or
+    An FMOPA multiplies two vectors into one tile, and the unit is busy with four tiles in flight. A 2 x 2 block of
+    tiles takes four loads for its four FMOPAs, 1 x 4 and 4 x 1 take five: so blocks are 2 x 2 but for a last odd row or
     column of tiles.
     """
 
+    svl_bits: int = 512
     za_unroll: int = 4
+    product_words: str = "z_"
+    exchanges_sums: bool = False
+
+    @property
+    def vector_bits(self) -> int:
+        return self.svl_bits
+
+    @property
+    def machine_bits(self) -> str:
+        return "sme_vector_bits()"
+
+    def with_vector_bits(self, bits: int) -> Sme:
+        cpu = f"max,sme=on,sme-default-vector-length={bits // 8}"
+        return replace(self, svl_bits=bits, slack_rows=max(16, bits // 32), emulated_cpu=cpu)
 
     @property
     def svl_lanes(self) -> int:
@@ -82,15 +98,13 @@ class Sme(Target):
 
 TARGET = Sme(
     name="sme2",
-    isa="sme2",
+    vocabulary="sme2",
     lanes=4,
     registers=32,
-    lane_broadcast=True,
     flags=("-mcpu=apple-m4",),
-    triple="aarch64-linux-gnu",
-    machine="aarch64",
     needs=("sme2",),
-    svl_bits=512,
+    clang=19,
+    apple_clang=16,
     product_template="kernels/product_sme2.c.j2",
     outer_template="kernels/outer_sme2.c.j2",
-)
+).with_vector_bits(512)

@@ -68,8 +68,8 @@ def build(
             log, failure = _compile(words, scratch, binary_name)
             seconds = time.perf_counter() - began
             if failure:
-                if reason := _known_reason(compiler, target, kind, log, root):
-                    raise reason
+                if known := _known_reason(compiler, target, kind, log, root):
+                    raise known
                 raise _compiler_failed(compiler, failure, words, log, root / "failed" / f"{name}-{digest[:12]}", text)
             entry = root / "builds" / digest
             facts = build_cache.publish(scratch, entry, {"seconds": seconds, "log": log, "command": words})
@@ -118,9 +118,7 @@ def _known_reason(compiler: Compiler, target: Target, kind: Kind, log: str, root
     return None
 
 
-def _compiler_failed(
-    compiler: Compiler, failure: str, words: list[str], log: str, kept: Path, text: str
-) -> EegenError:
+def _compiler_failed(compiler: Compiler, failure: str, words: list[str], log: str, kept: Path, text: str) -> EegenError:
     """The error for a source that does not compile; the source and the log are kept beside the cache's entries."""
     path = kept.with_name(f"{kept.name}.log")
     try:

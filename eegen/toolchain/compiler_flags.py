@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from eegen.targets import Target, cpu_machine
+from eegen.targets import Target, cpu_machine, target_of_machine
 from eegen.toolchain.compiler_search import Compiler
 
 Kind = Literal["library", "object", "program"]
 
 BASE_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 # The kernels need no libc: without the hosted assumption clang neither looks for libc headers behind its own
-# nor makes loops calls of memset and memcpy. Outlined atomics (Arm) would be calls too.
+# nor makes loops calls of memset and memcpy.
 KERNEL_FLAGS = ("-ffreestanding", "-fvisibility=hidden")
 PROGRAM_FLAGS = ("-fno-builtin",)  # a program has a libc, but its kernels call nothing of it
 
@@ -46,8 +46,10 @@ def compile_command(
     sanitized = any("-fsanitize" in flag for flag in extra_flags)
     words = [*compiler.argv, *platform_flags(compiler, target), *BASE_FLAGS]
     words += zig_spelling(target.flags) if compiler.kind == "zig" else target.flags
-    if not _for_mac(target) and (target.machine if is_foreign(target) else cpu_machine()) == "aarch64":
-        words.append("-mno-outline-atomics")
+    if not _for_mac(target) and (
+        relative := target_of_machine(target.machine if is_foreign(target) else cpu_machine())
+    ):
+        words += relative.elf_flags
     words += PROGRAM_FLAGS if kind == "program" else () if sanitized else KERNEL_FLAGS
     words += extra_flags
     words += _kind_flags(compiler, target, kind, hosted=sanitized, assembly="-S" in extra_flags)

@@ -19,7 +19,6 @@ from eegen.errors import EegenError
 from eegen.targets import Target
 from eegen.toolchain import build_cache
 
-SME_CLANG, SME_APPLE_CLANG = 19, 16
 INSTALL_HINT = "run `eegen doctor --fix`"
 ZIG_NAMES = ("zig", "ziglang")  # what --cc and EEGEN_CC call the wheel's compiler
 
@@ -64,9 +63,7 @@ def all_compilers() -> Iterator[Compiler]:
 
 def too_old(compiler: Compiler, target: Target) -> str | None:
     """Why `compiler` cannot compile for `target`, in one clause, or None."""
-    if not target.svl_bits:
-        return None
-    needed = SME_APPLE_CLANG if "Apple" in compiler.version else SME_CLANG
+    needed = target.apple_clang if "Apple" in compiler.version else target.clang
     return f"{target.name} needs clang {needed} or newer" if compiler.major < needed else None
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from eegen.errors import EegenError
-from eegen.targets import TARGETS, cpu_machine, runs_here
+from eegen.targets import TARGETS, Target, cpu_machine, runs_here
 from eegen.toolchain import build_cache
 from eegen.toolchain.compiler_flags import cross_libc
 from eegen.toolchain.compiler_search import ZIG_NAMES, Compiler, all_compilers, find_compiler, too_old, zig_wheel
 from eegen.toolchain.emulators import find_qemu
 from eegen.toolchain.installers import (
-    CROSS_PACKAGES,
     QEMU_PACKAGES,
     Action,
     apt_clang_versions,
@@ -33,7 +32,7 @@ from eegen.toolchain.installers import (
 )
 
 Progress = Callable[[str], None]
-FAMILIES = {"aarch64": "Arm", "riscv64": "RISC-V"}
+FAMILIES = {"aarch64": "Arm", "riscv64": "RISC-V", "x86_64": "x86-64"}
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,10 @@ def _compiler_findings(cc: str | None) -> list[Finding]:
         return [Finding("compiler", "missing", str(error), _compiler_fix(cc))]
     found = [Finding("compiler", "ok", f"{used}: {used.version}, the one used")]
     found += [Finding("compiler", "info", f"{one}: {one.version}") for one in all_compilers() if one != used]
-    if reason := too_old(used, TARGETS["sme2"]):
-        found.append(Finding("compiler for sme2", "missing", f"{reason}; this is {used.major}", _newest_clang_fix()))
+    found += [
+        Finding(f"compiler for {target.name}", "missing", f"{reason}; this is {used.major}", _newest_clang_fix())
+        for target, reason in _not_compiled(used)
+    ]
     return found
 
 
@@ -122,11 +123,16 @@ def _target_findings() -> list[Finding]:
     ]
 
 
+def _not_compiled(compiler: Compiler) -> list[tuple[Target, str]]:
+    """The targets that the compiler is too old for, and why."""
+    return [(target, reason) for target in TARGETS.values() if (reason := too_old(compiler, target))]
+
+
 def _emulation_findings() -> list[Finding]:
     """Whether QEMU is there for the targets of other processor families."""
     if sys.platform == "darwin":
         return [Finding("emulation", "info", "QEMU's user mode runs on Linux only")]
-    emulated = [target for target in TARGETS.values() if target.machine in CROSS_PACKAGES and runs_here(target)]
+    emulated = [target for target in TARGETS.values() if target.emulated_cpu and _foreign(target)]
     machines = list(dict.fromkeys(target.machine for target in emulated))
     if absent := [machine for machine in machines if not find_qemu(machine)]:
         programs = " and ".join(f"qemu-{machine}" for machine in absent)
@@ -141,12 +147,11 @@ def _cross_findings(cc: str | None) -> list[Finding]:
     """What programs for other processor families are linked with."""
     if sys.platform == "darwin":
         return []
-    families = {target.machine for target in TARGETS.values()} & CROSS_PACKAGES.keys() - {cpu_machine()}
-    return [_cross_finding(machine, cc) for machine in sorted(families)]
+    return [_cross_finding(machine, packages, cc) for machine, packages in _cross_packages().items()]
 
 
-def _cross_finding(machine: str, cc: str | None) -> Finding:
-    name, compiler = f"programs for {FAMILIES[machine]}", _compiler(cc)
+def _cross_finding(machine: str, packages: Sequence[str], cc: str | None) -> Finding:
+    name, compiler = _cross_name(machine), _compiler(cc)
     if compiler and compiler.kind == "zig":
         return Finding(name, "ok", "linked with the C library of zig")
     if libc := cross_libc(machine):
@@ -154,7 +159,20 @@ def _cross_finding(machine: str, cc: str | None) -> Finding:
     if zig_wheel():
         return Finding(name, "ok", "linked by the ziglang wheel, with --cc ziglang")
     detail = f"no C library for {machine}: objects are built but not programs"
-    return Finding(name, "missing", detail, apt_line(CROSS_PACKAGES[machine], wheel_line()))
+    return Finding(name, "missing", detail, apt_line(packages, wheel_line()))
+
+
+def _cross_name(machine: str) -> str:
+    return f"programs for {FAMILIES.get(machine, machine)}"
+
+
+def _foreign(target: Target) -> bool:
+    return target.machine not in ("any", cpu_machine())
+
+
+def _cross_packages() -> dict[str, tuple[str, ...]]:
+    """Other processor families, and the Debian packages that link programs for them."""
+    return {target.machine: target.debian_packages for target in TARGETS.values() if _foreign(target)}
 
 
 def _cache_finding() -> Finding:
@@ -219,7 +237,7 @@ def _apt_packages(cc: str | None) -> list[str]:
     compiler = _compiler(cc)
     if number := _clang_named(cc):
         packages += [*clang_packages(number), *sanitizer_packages(number)]
-    elif compiler is None or too_old(compiler, TARGETS["sme2"]):
+    elif compiler is None or _not_compiled(compiler):
         newest = max(apt_clang_versions(), default=0)
         if newest > (compiler.major if compiler else 0):
             packages += [*clang_packages(newest), *sanitizer_packages(newest)]
@@ -228,8 +246,8 @@ def _apt_packages(cc: str | None) -> list[str]:
         packages += sanitizer_packages(compiler.major)
     if "emulation" in missing:
         packages += QEMU_PACKAGES
-    for machine, names in CROSS_PACKAGES.items():
-        if f"programs for {FAMILIES[machine]}" in missing:
+    for machine, names in _cross_packages().items():
+        if _cross_name(machine) in missing:
             packages += names
     return packages
 
@@ -241,6 +259,6 @@ def _needs_wheel(cc: str | None) -> bool:
     if _wheel_named(cc):
         return True
     compiler = _compiler(cc)
-    if compiler is None or too_old(compiler, TARGETS["sme2"]):
+    if compiler is None or _not_compiled(compiler):
         return True
     return any(finding.name.startswith("programs for ") and finding.state == "missing" for finding in findings(cc))

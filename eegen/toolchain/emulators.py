@@ -14,22 +14,12 @@ def emulator(target: Target) -> list[str]:
     reason = runs_here(target)
     if reason is None:
         return []
-    cpu = qemu_cpu(target)
-    if cpu is None:
+    if target.emulated_cpu is None:
         raise EegenError(f"{reason}, and QEMU cannot emulate {target.name}: choose another target")
     command = find_qemu(target.machine)
     if command is None:
         raise EegenError(f"{reason}, and there is no qemu-{target.machine} to emulate it; {INSTALL_HINT}")
-    return [command, "-cpu", cpu]
-
-
-def qemu_cpu(target: Target) -> str | None:
-    """What QEMU's -cpu has to be for `target`, or None where QEMU has no such CPU."""
-    if any(need.startswith("avx512") for need in target.needs):
-        return None
-    if target.svl_bits:
-        return f"max,sme=on,sme-default-vector-length={target.svl_bits // 8}"
-    return "max"
+    return [command, "-cpu", target.emulated_cpu]
 
 
 def find_qemu(machine: str) -> str | None:

@@ -12,11 +12,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# What links programs for another processor family: its linker and its static C library.
-CROSS_PACKAGES = {
-    "aarch64": ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
-    "riscv64": ["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross"],
-}
 QEMU_PACKAGES = ["qemu-user"]
 
 

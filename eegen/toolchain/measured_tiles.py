@@ -17,7 +17,7 @@ from math import isfinite
 from pathlib import Path
 
 from eegen.targets import Target
-from eegen.targets.base import Choice
+from eegen.targets.tiles import Choice
 from eegen.toolchain import build_cache
 from eegen.toolchain.compiler_search import Compiler
 

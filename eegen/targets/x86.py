@@ -1,0 +1,29 @@
+"""What the x86-64 targets share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eegen.targets.base import Target
+
+# AT&T order: the destination comes last.
+ASSEMBLY = (
+    ("FMA", r"vfn?m(add|sub)"),
+    ("load", r"v?(mov\w*|p?broadcast\w*|gather\w*|lddqu) [^%]*\(.*%[xyz]mm\d+"),
+    ("store", r"v?(mov\w*|p?extr\w*|scatter\w*|compress\w*) .*%[xyz]mm\d+, ?[^%]*\("),
+    ("shuffle", r"v?(p?(perm|shuf|unpck|broadcast|insert|extract|blend|align|expand)|mov[slhd]+dup|mov[lh]+ps)"),
+    ("arithmetic", r"v|.*%xmm"),
+    ("branch", r"(j\w+|call\w*|ret\w*)\b"),
+    ("scalar", r""),
+)
+
+
+@dataclass(frozen=True)
+class X86(Target):
+    """x86-64: FMAs read one operand from memory, shuffles transpose panels on their way into a product."""
+
+    triple: str | None = "x86_64-linux-gnu"
+    machine: str = "x86_64"
+    debian_packages: tuple[str, ...] = ("gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross")
+    assembly: tuple[tuple[str, str], ...] = ASSEMBLY
+    transposes_in_product: bool = True
