@@ -23,15 +23,11 @@ from eegen.toolchain.package_digest import package_digest
 
 if TYPE_CHECKING:
     from eegen.targets.tiles import Choice
-<<<<<<< HEAD
 
 Output = Literal["library", "object", "program", "server"]
 """What to build: a library or an object of it, a program for users, or one that serves calls (run/emulated.py)."""
 
 SUFFIXES = {"program": "-standalone", "server": "-server"}
-=======
-    from eegen.toolchain.compiler_flags import Kind
->>>>>>> w-toolchain
 
 
 def pick_target(name: str) -> Target:
@@ -121,41 +117,4 @@ def compile_model(
         name,
         flags,
     )
-<<<<<<< HEAD
     return Compiled(plan, made, kind)
-=======
-    return Compiled(plan, made)
-
-
-def compile_line(target: Target, name: str) -> str:
-    """How to compile a generated file by hand, with any clang."""
-    triple = f"--target={target.triple} " if target.triple else ""
-    return f"clang {triple}-O3 {' '.join(target.flags)} -ffreestanding -fno-math-errno -ffp-contract=fast -c {name}.c"
-
-
-def compile_lines(target: Target, name: str) -> list[tuple[str, str]]:
-    """(where, command) for each way to make a program of a generated file."""
-    words = " ".join((*BASE_FLAGS, *PROGRAM_FLAGS, *target.flags, f"{name}.c", "-o", name, "-lm"))
-    if target.machine == "any":
-        return [("on Linux and on a Mac", f"clang {words}"), ("with any C compiler", f"cc -O3 {name}.c -o {name} -lm")]
-    if target.machine == "x86_64":
-        return [("on Linux", f"clang {words}"), ("on a Mac", f"clang -arch x86_64 {words}")]
-    mac = "on a Mac, " if target.machine == "aarch64" else ""
-    return [
-        (f"{mac}on Linux on {target.machine}", f"clang {words}"),
-        ("on other Linux machines", f"clang --target={target.triple} -static -fuse-ld=lld {words}"),
-        ("and to run it there", f"qemu-{target.machine} -cpu {target.emulated_cpu} {name}"),
-    ]
-
-
-__all__ = [
-    "Compiled",
-    "Compiler",
-    "compile_line",
-    "compile_model",
-    "library_source",
-    "pick_target",
-    "program_name",
-    "program_source",
-]
->>>>>>> w-toolchain
