@@ -23,7 +23,8 @@ from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
 from eegen.run.sources import source_of
 from eegen.targets import TARGETS
-from eegen.toolchain.compilation import build, find_compiler
+from eegen.toolchain.cached_compilation import build
+from eegen.toolchain.compiler_search import find_compiler
 
 FLAGS = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 

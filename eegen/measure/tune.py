@@ -29,7 +29,7 @@ from eegen.run.compiled import Compiled, compile_model, pick_target
 from eegen.run.data import Dataset, build_dataset
 from eegen.targets.tiles import Choice
 from eegen.toolchain import measured_tiles
-from eegen.toolchain.compiler import find_compiler
+from eegen.toolchain.compiler_search import find_compiler
 from eegen.train.interrupts import interrupts
 from eegen.train.options import TrainOptions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from eegen.errors import EegenError
 from eegen.models import FITS
@@ -16,7 +16,10 @@ from eegen.run.engine import Engine, LibraryEngine
 from eegen.status import report
 from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import measured_tiles
-from eegen.toolchain.compilation import Build, build, emulator, find_compiler, package_digest
+from eegen.toolchain.cached_compilation import Build, build
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
+from eegen.toolchain.package_digest import package_digest
 
 if TYPE_CHECKING:
     from eegen.targets.tiles import Choice
@@ -74,12 +77,15 @@ def compile_model(
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
-        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.machine == "aarch64" else {}
+        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.emulated_cpu else {}
         raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}", **hints)
     if optimizer != "adam" and config.model in FITS:
         raise EegenError(f"`optimizer` means nothing to the model '{config.model}', which is not trained")
-    if svl_bits is not None and not chosen.svl_bits:
+    if svl_bits is not None and not chosen.vector_lengths:
         raise EegenError(f"`svl_bits` means nothing to the target {chosen.name}")
+    if svl_bits is not None and svl_bits not in chosen.vector_lengths:
+        lengths = ", ".join(map(str, chosen.vector_lengths))
+        raise EegenError(f"`svl_bits` is {svl_bits}; for {chosen.name} it must be one of {lengths}")
     compiler = find_compiler(cc)
     if tiles is None:
         tiles = {} if runs_here(chosen) else measured_tiles.load(chosen, compiler)
@@ -112,3 +118,31 @@ def compile_model(
         flags,
     )
     return Compiled(plan, made, kind)
+
+
+class Programs:
+    """A model's programs, compiled when one is first needed: to infer, a file without the one that trains is enough."""
+
+    def __init__(self, config: ModelConfig, target: str = "auto", *, optimizer: str = "adam", **options: Any) -> None:
+        """`options` as for `compile_model`."""
+        self.config, self.target, self.optimizer = config, pick_target(target).name, optimizer
+        self._options = options
+        self._train: Compiled | None = None
+        self._infer: Compiled | None = None
+
+    def _compile(self, *programs: str) -> Compiled:
+        return compile_model(self.config, self.target, optimizer=self.optimizer, programs=programs, **self._options)
+
+    @property
+    def train(self) -> Compiled:
+        """The program that trains, in one file with the one that infers."""
+        if self._train is None:
+            self._train = self._compile("train", "infer")
+        return self._train
+
+    @property
+    def infer(self) -> Compiled:
+        """The program that infers: of the file that trains too, if there is one already."""
+        if self._train is None and self._infer is None:
+            self._infer = self._compile("infer")
+        return self._train or self._infer or self.train

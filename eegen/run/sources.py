@@ -14,7 +14,7 @@ from eegen.options import flag
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
 from eegen.plan.records import Plan
 from eegen.targets import Target
-from eegen.toolchain.compilation import BASE_FLAGS, PROGRAM_FLAGS
+from eegen.toolchain.compiler_flags import BASE_FLAGS, PROGRAM_FLAGS
 
 
 def source_of(plan: Plan, output: str, name: str, chars: str = "") -> str:
@@ -89,13 +89,12 @@ def compile_line(target: Target, name: str) -> str:
 def compile_lines(target: Target, name: str) -> list[tuple[str, str]]:
     """(where, command) for each way to make a program of a generated file."""
     words = " ".join((*BASE_FLAGS, *PROGRAM_FLAGS, *target.flags, f"{name}.c", "-o", name, "-lm"))
-    if target.machine == "aarch64":
-        cpu = f"max,sme=on,sme-default-vector-length={target.svl_bits // 8}" if target.svl_bits else "max"
-        return [
-            ("on a Mac, on Linux on Arm", f"clang {words}"),
+    lines = [(where, f"clang {flags}{words}") for where, flags in target.systems]
+    if target.machine == "any":
+        lines.append(("with any C compiler", f"cc -O3 {name}.c -o {name} -lm"))
+    if target.emulated_cpu:
+        lines += [
             ("on other Linux machines", f"clang --target={target.triple} -static -fuse-ld=lld {words}"),
-            ("and to run it there", f"qemu-aarch64 -cpu {cpu} {name}"),
+            ("and to run it there", f"qemu-{target.machine} -cpu {target.emulated_cpu} {name}"),
         ]
-    if target.machine == "x86_64":
-        return [("on Linux", f"clang {words}"), ("on a Mac", f"clang -arch x86_64 {words}")]
-    return [("on Linux and on a Mac", f"clang {words}"), ("with any C compiler", f"cc -O3 {name}.c -o {name} -lm")]
+    return lines
