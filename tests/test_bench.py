@@ -20,9 +20,9 @@ from eegen.measure.stopwatch import Stopwatch, Window
 from eegen.models.config import model_config
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
-from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
 from eegen.run.header import PHASES
+from eegen.run.model_builds import compile_model
 from eegen.targets import best_target
 from eegen.train.options import TrainOptions, train_options
 
