@@ -10,8 +10,8 @@
     model.save("names.safetensors")
     model = eegen.load("names.safetensors")
 
-The command line works through this class. Behind it are compiling in run/model_builds.py, sessions in run/session.py and
-train/sessions.py, training in train/training.py, checkpoints in train/saving.py.
+The command line works through this class. Behind it are compiling in run/model_builds.py, sessions in run/session.py
+and train/sessions.py, training in train/training.py, checkpoints in train/saving.py.
 """
 
 from __future__ import annotations
