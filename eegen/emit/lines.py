@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 COLUMNS = 120
+STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 BREAKS = re.compile(r", | (?=&& |\|\| |\? |: |\+ |\| |& )|= |; |(?<=\() ?")
 
 
@@ -57,11 +58,12 @@ def broken_code(line: str, columns: int) -> list[str]:
     lines = []
     further = indent + " " * 4
     while len(line) > columns:
-        places = [match.end() for match in BREAKS.finditer(line) if len(further) + 8 < match.end() <= columns]
+        plain = STRING.sub(lambda match: "x" * len(match[0]), line)
+        places = [match.end() for match in BREAKS.finditer(plain) if len(further) + 8 < match.end() <= columns]
         if not places:
             break
-        depths = [line.count("(", 0, at) + line.count("{", 0, at) for at in places]
-        depths = [depth - line.count(")", 0, at) - line.count("}", 0, at) for depth, at in zip(depths, places)]
+        depths = [plain.count("(", 0, at) + plain.count("{", 0, at) for at in places]
+        depths = [depth - plain.count(")", 0, at) - plain.count("}", 0, at) for depth, at in zip(depths, places)]
         at = max(place for place, depth in zip(places, depths) if depth == min(depths))
         lines.append(line[:at].rstrip())
         line = further + line[at:].lstrip()
