@@ -22,7 +22,7 @@ from eegen.run.session import Session
 from eegen.targets import TARGETS, best_target
 from eegen.toolchain import measured_tiles as tuned
 from eegen.toolchain.compiler_search import find_compiler
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 TILED = [name for name, target in TARGETS.items() if target.measures_tiles]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from eegen.errors import EegenError
 from eegen.models import FITS
@@ -13,7 +13,6 @@ from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
 from eegen.plan.planner import make_plan
 from eegen.plan.records import Plan
 from eegen.run.engine import Engine, LibraryEngine
-from eegen.run.sources import file_name, placeholder_vocabulary, source_of
 from eegen.status import report
 from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import measured_tiles
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 Output = Literal["library", "object", "program", "server"]
 """What to build: a library or an object of it, a program for users, or one that serves calls (run/emulated.py)."""
+
+SUFFIXES = {"program": "-standalone", "server": "-server"}
 
 
 def pick_target(name: str) -> Target:
@@ -98,12 +99,14 @@ def compile_model(
         tuple(sorted(tiles.items())),
     )
     plan = make_plan(settings)
-    chars = (chars or placeholder_vocabulary(config.vocab_size)) if kind == "program" else ""
-    name = file_name(settings, kind)
+    chars = chars if kind == "program" else ""
+    name = settings.name + SUFFIXES.get(kind, "")
 
     def source() -> str:
+        from eegen.run.sources import source_of  # with Jinja, which a build from the cache does not need
+
         report(f"compiling {name} with {compiler}; later runs take it from the cache")
-        return source_of(plan, kind, chars)
+        return source_of(plan, kind, name, chars)
 
     made = build(
         source,
@@ -115,3 +118,31 @@ def compile_model(
         flags,
     )
     return Compiled(plan, made, kind)
+
+
+class Programs:
+    """A model's programs, compiled when one is first needed: to infer, a file without the one that trains is enough."""
+
+    def __init__(self, config: ModelConfig, target: str = "auto", *, optimizer: str = "adam", **options: Any) -> None:
+        """`options` as for `compile_model`."""
+        self.config, self.target, self.optimizer = config, pick_target(target).name, optimizer
+        self._options = options
+        self._train: Compiled | None = None
+        self._infer: Compiled | None = None
+
+    def _compile(self, *programs: str) -> Compiled:
+        return compile_model(self.config, self.target, optimizer=self.optimizer, programs=programs, **self._options)
+
+    @property
+    def train(self) -> Compiled:
+        """The program that trains, in one file with the one that infers."""
+        if self._train is None:
+            self._train = self._compile("train", "infer")
+        return self._train
+
+    @property
+    def infer(self) -> Compiled:
+        """The program that infers: of the file that trains too, if there is one already."""
+        if self._train is None and self._infer is None:
+            self._infer = self._compile("infer")
+        return self._train or self._infer or self.train
