@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_alone import Alone, target_of
-from machines import ARM, NATIVE, Machine, parameters
+from machines import EACH_TARGET, Machine, parameters
 
 from eegen.plan.kernels.attention import Attention, attention
 
@@ -19,7 +19,7 @@ SHAPES = [
 # Rows of equally many quads stand together, more of them than are done at once, or one alone; the longest has 40 keys.
 DEPTHS = [0, 0, 0, 1, 2, 3, 1, 2, 3, 0, 0, 4, 5, 7, 8, 9, 9, 10, 11, 8, 8, 12, 39, 37, 36, 38, 23]
 KEYS = 48  # entries of a list of ancestors
-MACHINES = parameters([*NATIVE, *ARM[:2]])
+MACHINES = parameters(EACH_TARGET)
 
 
 @dataclass(frozen=True)
