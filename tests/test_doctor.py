@@ -76,7 +76,8 @@ for package; do
        echo "echo clang version $number.1.7") > {folder}/$package; /bin/chmod +x {folder}/$package;;
     libclang-rt-*) number=${{package#libclang-rt-}}; rt={folder.parent}/resources-${{number%-dev}}/lib
       /bin/mkdir -p $rt; : > $rt/libclang_rt.asan.a;;
-    qemu-user) printf '#!/bin/sh\necho qemu version 7.2\n' > {folder}/qemu-aarch64; /bin/chmod +x {folder}/qemu-aarch64;;
+    qemu-user) qemu={folder}/qemu-aarch64
+      printf '#!/bin/sh\necho qemu version 7.2\n' > $qemu; /bin/chmod +x $qemu;;
     libc6-dev-arm64-cross) : > {folder.parent}/libc.a;;
   esac
 done"""
