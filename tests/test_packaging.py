@@ -95,8 +95,7 @@ def test_a_wheel_holds_nothing_that_lies_about(littered: Path, wheel: Path, tmp_
 
 
 def test_an_sdist_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
-    with tarfile.open(build(ROOT, "sdist", tmp_path / "sdist")) as archive:
-        archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    subprocess.run(["tar", "xf", build(ROOT, "sdist", tmp_path / "sdist")], cwd=tmp_path, check=True)
     unpacked = next(path for path in tmp_path.iterdir() if path.name.startswith("eegen-"))
     made = build(unpacked, "wheel", tmp_path / "wheel")
     assert set(zipfile.ZipFile(made).namelist()) == set(zipfile.ZipFile(wheel).namelist())
