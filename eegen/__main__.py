@@ -154,7 +154,7 @@ def say(what: str) -> None:
 
 if __name__ == "__main__":
     if __package__:
-        from eegen.commands.cli import main as command
+        from eegen.commands.app import main as command
 
         command()
     else:

@@ -1,4 +1,4 @@
-"""What every command agrees on: the defaults of a training run, and how an option is spelled."""
+"""Defaults of a training run that the compiler, the training loop and the command line share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,3 @@ from typing import Any
 
 ORDERS = ("random", "sequential")
 TRAIN_DEFAULTS: dict[str, Any] = {"steps": 1000, "batch": 16, "lr": 0.01, "seed": 42, "order": "random"}
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""What goes on that takes a while, for whoever wants to tell it."""
+"""Messages about work that takes a while, such as compiling, for a command line to print."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from collections.abc import Callable
 listeners: list[Callable[[str], None]] = []
 
 
-def note(what: str) -> None:
+def report(message: str) -> None:
     for listener in listeners:
-        listener(what)
+        listener(message)

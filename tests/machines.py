@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +12,17 @@ import numpy as np
 import pytest
 
 from eegen.models.config import ModelConfig
-from eegen.run.compiled import compile_model
+from eegen.run.compiled import Output, compile_model
 from eegen.run.data import build_dataset, vocabulary
-from eegen.run.emulated import EmulatedEngine
-from eegen.run.session import Engine, Library, Session
+from eegen.run.infer_session import InferSession
+from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
-from eegen.toolchain.emulators import emulator, find_qemu
+from eegen.toolchain.emulators import find_qemu
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A target, and for SME the length of its streaming vectors."""
+    """A target, and the length of its vectors where that is not its own."""
 
     target: str
     svl_bits: int | None = None
@@ -39,7 +40,7 @@ class Machine:
         reason = runs_here(target)
         if reason is None:
             return
-        if target.machine != "aarch64":
+        if target.emulated_cpu is None or target in (TARGETS[machine.target] for machine in NATIVE):
             pytest.skip(reason)
         if find_qemu(target.machine) is None:
             missing(f"{reason}, and there is no QEMU")
@@ -47,6 +48,9 @@ class Machine:
 
 NATIVE = [Machine("scalar"), Machine("avx2"), Machine("avx512")]
 ARM = [Machine("neon"), Machine("sme2"), Machine("sme2", 128), Machine("sme2", 256)]
+RISCV = [Machine("rvv"), Machine("rvv", 128), Machine("rvv", 512)]
+EVERY = NATIVE + ARM + RISCV
+EACH_TARGET = NATIVE + ARM[:2] + RISCV[:1]
 
 
 def missing(what: str) -> NoReturn:
@@ -73,21 +77,33 @@ def open_session(
 ) -> Session:
     """A session with its first weights, `spread` times as far from zero as usual."""
     machine.need()
-    kind: Any = "library" if machine.native else "program"
+    kind: Output = "library" if machine.native else "server"
     made = compile_model(config, machine.target, optimizer=optimizer, svl_bits=machine.svl_bits, kind=kind)
     data = build_dataset(documents, chars or vocabulary(documents), config.block_size)
-    engine: Engine
-    engine = Library(made.build.path) if machine.native else EmulatedEngine(made.build.path, emulator(made.plan.target))
-    session = Session(made.plan, engine, data, **options)
+    session = Session(made.plan, made.open_engine(), data, **options)
     session.init()
     for weights in session.parameters.values():
         weights *= np.float32(spread)
     return session
 
 
-def logits_of(session: Session, rows: int) -> np.ndarray:
+def logits_of(session: Session | InferSession, rows: int) -> np.ndarray:
     """The first rows of the logits [rows][vocabulary], where the last call left them."""
-    buffer = session.plan.buffers[session.plan.logits]
-    at = int(np.atleast_1d(session.header["at_slot"])[buffer.slot])
-    whole = np.frombuffer(session.memory, np.float32, rows * buffer.ld, at).reshape(rows, buffer.ld)
-    return whole[:, : session.plan.build.model.vocab_size]
+    return session.memory.logits(rows)
+
+
+def open_infer_session(machine: Machine, trained: Session, documents: int = 64) -> InferSession:
+    """A session that infers with the weights of another, for whole blocks."""
+    kind: Output = "library" if machine.native else "server"
+    config = trained.plan.build.model
+    made = compile_model(config, machine.target, svl_bits=machine.svl_bits, kind=kind)
+    session = InferSession(made.plan, made.open_engine(), config.block_size, documents)
+    for name, weights in session.parameters.items():
+        weights[:] = trained.parameters[name]
+    return session
+
+
+def sample(machine: Machine, trained: Session, *arguments: Any, **options: Any) -> list[list[int]]:
+    """Samples drawn with the weights of a session."""
+    with contextlib.closing(open_infer_session(machine, trained)) as session:
+        return session.sample(*arguments, **options)

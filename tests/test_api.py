@@ -12,8 +12,11 @@ import pytest
 
 import eegen
 from eegen.errors import EegenError
-from eegen.language.oracle import Oracle, batch_rows
+from eegen.language.oracle import Oracle
+from eegen.language.rows import batch_rows
+from eegen.models import build_graph
 from eegen.run.data import split
+from eegen.train.options import options_of_call
 
 NAMES = ["anna", "bob", "carla", "dan", "eve", "anna", "frida"]
 
@@ -61,7 +64,7 @@ def test_a_second_call_goes_on_where_the_first_ended() -> None:
     model = eegen.Model(data=NAMES)
     model.train(100)
     assert model.train(100).loss[0] < 1.5
-    assert int(model.session.header["step"]) == 200
+    assert model.session.counters.step == 200
 
 
 @pytest.mark.parametrize("options", [{"batch": 64}, {"sharing": False}, {"val": 0.3}, {"threads": 2}])
@@ -70,12 +73,12 @@ def test_a_call_that_needs_other_memory_keeps_weights_and_optimizer(options: dic
     model.train(30)
     weights = {name: view.copy() for name, view in model.parameters.items()}
     moments = {name: view.copy() for name, view in model.session.optimizer.items()}
-    model._open(model._train_options(False, options))
+    model.sessions.open(options_of_call(model.options, options, "gpt", resume=False))
     assert all((view == weights[name]).all() for name, view in model.parameters.items())
     assert all((view == moments[name]).all() for name, view in model.session.optimizer.items())
-    assert int(model.session.header["step"]) == 30
+    assert model.session.counters.step == 30
     model.train(5, **options)
-    assert int(model.session.header["step"]) == 35
+    assert model.session.counters.step == 35
 
 
 def test_gradients_are_those_of_the_oracle() -> None:
@@ -83,7 +86,7 @@ def test_gradients_are_those_of_the_oracle() -> None:
     loss = model.loss_and_gradients([0, 3, 5])
     rows = batch_rows([[model.chars.index(c) for c in NAMES[i]] for i in (0, 3, 5)], len(model.chars), 16)
     parameters = {name: np.array(view, np.float64) for name, view in model.parameters.items()}
-    expected, gradients = Oracle(model.config).loss_and_gradients(rows, parameters)
+    expected, gradients = Oracle(*build_graph(model.config)).loss_and_gradients(rows, parameters)
     assert loss == pytest.approx(expected, rel=1e-5)
     for name, gradient in model.gradients.items():
         assert np.abs(gradient - gradients[name]).max() <= 2e-6 * max(1.0, np.abs(gradients[name]).max())
@@ -94,7 +97,9 @@ def test_evaluate_is_the_oracle_s_loss_over_every_document() -> None:
     model.train(20)
     rows = batch_rows([[model.chars.index(c) for c in name] for name in NAMES], len(model.chars), 16)
     parameters = {name: np.array(view, np.float64) for name, view in model.parameters.items()}
-    assert model.evaluate() == pytest.approx(Oracle(model.config).loss_and_gradients(rows, parameters)[0], rel=1e-5)
+    assert model.evaluate() == pytest.approx(
+        Oracle(*build_graph(model.config)).loss_and_gradients(rows, parameters)[0], rel=1e-5
+    )
 
 
 def test_the_validation_loss_is_that_of_the_documents_held_out(names: list[str]) -> None:
@@ -154,18 +159,18 @@ def test_a_checkpoint_can_be_looked_at_without_its_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"n": 0}, "-n is 0"),
-        ({"temperature": 0.0}, "--temperature is 0"),
-        ({"temperature": -1.0}, "--temperature is -1"),
-        ({"seed": 0}, "--seed is 0"),
+        ({"n": 0}, "`n` is 0"),
+        ({"temperature": 0.0}, "`temperature` is 0"),
+        ({"temperature": -1.0}, "`temperature` is -1"),
+        ({"seed": 0}, "`seed` is 0"),
         ({"prefix": "an9"}, "'9', which the model does not know"),
         ({"prefix": "a" * 16}, "the prefix has 16 characters; the model's block is 16"),
     ],
 )
-def test_sampling_says_what_is_wrong(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(EegenError, match=said):
+def test_sampling_says_what_is_wrong(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EegenError, match=message):
         eegen.Model(data=NAMES).sample(**options)
 
 

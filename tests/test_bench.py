@@ -11,14 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eegen.commands.bench import print_result
 from eegen.errors import EegenError
-from eegen.measure.bench import Result, Timed, bench, call_flops, rows_of, show
+from eegen.measure.bench import Result, bench
+from eegen.measure.kernel_times import call_flops, rows_of
 from eegen.measure.peers import batches, padded
+from eegen.measure.stopwatch import Stopwatch, Window
 from eegen.models.config import model_config
+from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
 from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
-from eegen.train.loop import PARTS, TrainOptions
+from eegen.run.header import PHASES
+from eegen.targets import best_target
+from eegen.train.options import TrainOptions, train_options
 
 QUICK = TrainOptions(time=0.05, lr=0.003)
 
@@ -31,7 +37,7 @@ def result(names: list[str], letters: str) -> Result:
 def test_times_are_those_of_steps(result: Result) -> None:
     assert 1 < result.us_per_step_min <= result.us_per_step < 1e6
     assert result.us_middle[0] <= result.us_per_step <= result.us_middle[1]
-    assert list(result.breakdown_us) == list(PARTS)
+    assert list(result.breakdown_us) == list(PHASES)
     assert sum(result.breakdown_us.values()) == pytest.approx(result.us_per_step, rel=0.2)
 
 
@@ -58,7 +64,7 @@ def test_without_sharing_every_position_is_a_row(names: list[str], letters: str)
 def test_every_kernel_that_is_called_has_a_time(result: Result) -> None:
     names = [k.name for k in result.kernels]
     assert len(set(names)) == len(names)
-    assert {"w1_forward", "causal_attention", "loss"} <= set(names)
+    assert {"product_16x64_relu", "attention_4x4", "cross_entropy_27"} <= set(names)
     assert sum(k.us for k in result.kernels) < 1.5 * result.us_per_step
     for kernel in result.kernels:
         assert kernel.us > 0
@@ -77,7 +83,7 @@ def test_json_has_the_promised_keys(result: Result) -> None:
 
 
 def test_the_table_says_what_the_result_says(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
-    show(result)
+    print_result(result)
     text = capsys.readouterr().out
     assert f"utilization  {result.utilization:.2f}" in text
     assert all(k.name in text for k in result.kernels)
@@ -87,19 +93,45 @@ def test_model_flops_are_those_of_the_products_when_no_row_is_shared() -> None:
     """Products forward, back and into gradients: 2 FLOPs a weight and position each; padding and the pass back to the
     embeddings, which is no product, come on top."""
     plan = make_plan(compile_model(model_config(d_model=64)).plan.build)
+    assert plan.train
     rows = {"prefix": 100.0, "pair": 100.0}
-    calls = [c for c in (*plan.forward, *plan.backward) if c.kernel.kind in ("product", "outer")]
+    calls = [c for c in plan.train.calls if c.kernel.kind in ("product", "outer")]
     counted = sum(call_flops(c, rows, 1.0) for c in calls)
     assert plan.flops(100) <= counted < 1.05 * plan.flops(100)
-    assert all(rows_of(c, rows) > 0 for c in plan.backward)
+    assert all(rows_of(c, rows) > 0 for c in plan.train.calls)
+
+
+@pytest.mark.parametrize("model", [{}, {"n_heads": 2, "d_model": 20, "d_ff": 24}])
+def test_a_profile_lists_the_kernels_of_muon_s_update(model: dict[str, int], names: list[str], letters: str) -> None:
+    options = train_options("muon", time=0.05, lr=0.003)
+    found = bench(model_config(**model), names, letters, options, profile=True)  # type: ignore[arg-type]
+    plan = make_plan(BuildConfig(model_config(**model, vocab_size=27), best_target().name, "muon"))  # type: ignore[arg-type]
+    times = {k.name: k for k in found.kernels}
+    assert set(times) == {k.name for k in plan.kernels}
+    for matrix in plan.matrix_updates:
+        assert times[matrix.kernel.name].us > 0
+        for kernel in (matrix.kernel.square, matrix.kernel.times):
+            assert times[kernel.name].flops > 0
+        assert sum(k.flops.of(n) for k, n in matrix.kernel.calls(matrix.tall)) >= matrix.kernel.flops.of(matrix.tall)
+    total = sum(k.us for k in found.kernels)
+    assert total < 1.5 * found.us_per_step
+
+
+def test_an_emulated_program_is_measured_like_a_library(names: list[str], letters: str) -> None:
+    found = bench(model_config(), names[:300], letters, QUICK, target="scalar", emulate=True, profile=True)
+    assert found.emulated
+    assert found.peak_gflops > 0
+    assert found.windows_left_out == 0
+    assert found.us_per_step > 1
+    assert {"product_16x64_relu", "cross_entropy_27"} <= {k.name for k in found.kernels}
 
 
 def test_disturbed_windows_are_left_out() -> None:
-    timed = Timed("x", lambda n: None)
-    timed.windows = [(1.0, True)] * 5 + [(9.0, False)] * 5
-    assert timed.seconds.max() == 1.0
-    timed.windows = [(1.0, True)] + [(9.0, False)] * 20
-    assert len(timed.seconds) == 21
+    stopwatch = Stopwatch("x", lambda n: None)
+    stopwatch.windows = [Window(1.0, True)] * 5 + [Window(9.0, False)] * 5
+    assert stopwatch.seconds.max() == 1.0
+    stopwatch.windows = [Window(1.0, True)] + [Window(9.0, False)] * 20
+    assert len(stopwatch.seconds) == 21
 
 
 def test_peers_get_the_batches_that_eegen_draws(names: list[str], letters: str) -> None:
@@ -116,9 +148,9 @@ def test_peers_get_the_batches_that_eegen_draws(names: list[str], letters: str) 
 
 def test_padding_is_ignored() -> None:
     data = build_dataset(["ab", "b"], "ab", 8)
-    reads, says = padded(data)
-    assert reads.tolist() == [[2, 0, 1], [2, 1, 2]]
-    assert says.tolist() == [[0, 1, 2], [1, 2, -1]]
+    tokens, targets = padded(data)
+    assert tokens.tolist() == [[2, 0, 1], [2, 1, 2]]
+    assert targets.tolist() == [[0, 1, 2], [1, 2, -1]]
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
@@ -145,10 +177,12 @@ def test_a_model_without_steps_is_refused(names: list[str], letters: str) -> Non
 
 def test_roofline(result: Result, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from eegen.measure.charts import roofline
+    from eegen.measure.charts import plot_roofline
 
-    roofline(result, tmp_path / "roof.svg")
-    assert "<svg" in (tmp_path / "roof.svg").read_text(encoding="utf-8")
+    plot_roofline(result, tmp_path / "roof.svg")
+    text = (tmp_path / "roof.svg").read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert all(f"<!-- {kind} -->" in text for kind in ("product", "outer", "attention", "other"))
     assert [path.name for path in tmp_path.iterdir()] == ["roof.svg"]
 
 

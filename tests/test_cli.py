@@ -1,14 +1,18 @@
-"""The commands: what they print, what they refuse, and with which exit code."""
+"""The commands: what they print, what they refuse, and their exit codes."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +23,17 @@ import pytest
 from machines import missing
 
 from eegen import __version__
-from eegen.commands import cli
+from eegen.commands import app
 from eegen.run import checkpoint
 from eegen.targets import TARGETS, best_target, runs_here
 from eegen.toolchain.emulators import find_qemu
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from eegen.cli import main; main()"]
+PROGRAM = [
+    sys.executable,
+    "-c",
+    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from eegen.commands.app import main; main()",
+]
 
 
 @dataclass
@@ -45,13 +53,14 @@ Run = Callable[..., Answer]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command in this process, in an empty folder."""
+    """Run a command in this process, in an empty folder, printing to a pipe of unknown width."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def running(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["eegen", *map(str, words)])
         with pytest.raises(SystemExit) as exit:
-            cli.main()
+            app.main()
         captured = capsys.readouterr()
         code = exit.value.code
         return Answer(code if isinstance(code, int) else 0, captured.out, captured.err)
@@ -67,14 +76,14 @@ def model(run: Run, tmp_path: Path) -> Path:
     return path
 
 
-def refused(answer: Answer, said: str, code: int = 2) -> None:
+def refused(answer: Answer, message: str, code: int = 2) -> None:
     """One clear line on stderr, nothing on stdout, and the exit code."""
     assert answer.code == code
     assert answer.out == ""
     lines = answer.err.splitlines()
     assert len(lines) == 1, answer.err
     assert lines[0].startswith("eegen: ")
-    assert re.search(said, lines[0]), lines[0]
+    assert re.search(message, lines[0]), lines[0]
 
 
 # --- what they do
@@ -178,19 +187,19 @@ def test_build_standalone_makes_a_program(run: Run) -> None:
 def test_inspect_shows_kernels_and_their_code(run: Run) -> None:
     report = run("inspect", "--json").json
     kernels = {row["name"]: row for row in report["kernels"]}
-    assert kernels["w1_forward"]["flops"] == 2 * 16 * 64
+    assert kernels["product_16x64_relu"]["flops"] == 2 * 16 * 64
     assert sum(sum(row["instructions"].values()) for row in kernels.values()) > 1000
     table = run("inspect").out
     assert all(name in table for name in kernels)
-    assert " void w1_forward(" in run("inspect", "--kernel", "w1_forward").out
-    assert run("inspect", "--kernel", "w1_forward", "--asm").out.startswith("w1_forward:\n")
+    assert " void product_16x64_relu(" in run("inspect", "--kernel", "product_16x64_relu").out
+    assert run("inspect", "--kernel", "product_16x64_relu", "--asm").out.startswith("product_16x64_relu:\n")
 
 
 def test_inspect_finds_the_instructions_that_the_targets_are_made_for(run: Run) -> None:
     wanted = {"avx512": "FMA", "avx2": "FMA", "neon": "FMA", "sme2": "FMOPA"}
     for target, kind in wanted.items():
         rows = run("inspect", "--target", target, "--json").json["kernels"]
-        product = next(row for row in rows if row["name"] == "w1_forward")
+        product = next(row for row in rows if row["name"] == "product_16x64_relu")
         assert product["instructions"][kind] > 20, target
 
 
@@ -220,13 +229,130 @@ def test_help_and_version(run: Run) -> None:
         assert command in run("--help").out
         assert "Usage: eegen" in run(command, "-h").out
     assert "[default: 16]" in run("train", "--help").out
+    assert run("-V").out == run("--version").out
+
+
+COMMANDS = ("train", "sample", "eval", "build", "inspect", "bench", "tune", "ladder", "doctor")
+
+
+def test_help_lists_every_command_and_a_file_holds_each(run: Run) -> None:
+    listed = [words[1] for line in run("--help").out.splitlines() if len(words := line.split()) > 1 and "│" in line]
+    assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
+    assert all((ROOT / "eegen" / "commands" / f"{name}.py").exists() for name in COMMANDS)
+
+
+def test_help_of_train_begins_with_what_is_used_first(run: Run) -> None:
+    text = run("train", "--help").out
+    order = [text.index(word) for word in ("--data ", "--steps ", "--save ", "--lr ", "--d-model ", "--target ")]
+    assert order == sorted(order)
+    for title in ("Training", "Model", "Target and compiler", "Checkpoints and log"):
+        assert f"─ {title} ─" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_two_examples_with_options_that_exist(run: Run, command: str) -> None:
+    text = run(command, "--help").out
+    options, _, examples = text.partition("Examples:\n")
+    lines = [line.split() for line in examples.splitlines() if line.strip()]
+    assert len(lines) == 2
+    for words in lines:
+        assert words[:2] == ["eegen", command]
+        for flag in (word for word in words if word.startswith("-")):
+            assert re.search(rf"{flag}\b", options), flag
+
+
+def test_an_error_names_the_flags_of_the_command_at_hand(run: Run) -> None:
+    """A hint about an option that the command does not have is left out."""
+    foreign = next(name for name, target in TARGETS.items() if target.machine == "aarch64" and runs_here(target))
+    for command in ("train", "ladder", "bench"):
+        error = run(command, "--target", foreign).err
+        assert f"target {foreign} cannot run on this machine" in error
+        assert ("; --emulate runs it in QEMU" in error) == ("QEMU" in error) == (command != "ladder")
+    assert "--n-heads 4;" in run("inspect", "--d-model", 65).err
+    refused(run("ladder", "--seed", 0), "--seed is 0; it must be 1 to")
+
+
+def test_completion_is_there_for_shells(run: Run) -> None:
+    environment = {**os.environ, "_EEGEN_COMPLETE": "complete_bash", "COMP_WORDS": "eegen tr", "COMP_CWORD": "1"}
+    done = subprocess.run(PROGRAM, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["train"]
+
+
+# --- in a terminal of 80 columns
+
+
+def in_terminal(*words: object, columns: int = 80) -> list[str]:
+    """The lines that a command prints in a terminal so wide, without colors."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = eegen(*words, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"})
+    os.close(theirs)
+    output = b""
+    while True:
+        try:
+            part = os.read(ours, 1 << 16)
+        except OSError:  # on Linux, that the other side is closed
+            break
+        if not part:
+            break
+        output += part
+    os.close(ours)
+    assert process.wait(timeout=60) == 0, output.decode()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode()).replace("\r\n", "\n")
+    return [line.rpartition("\r")[2] for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("words", ["", *COMMANDS])
+def test_help_fits_80_columns(words: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(*words.split(), "--help").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any(re.search(r"\w-?│$", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --steps 50 --val 0.1 --batch 128 --until-loss 0.1",
+        "eval CKPT",
+        "sample CKPT -n 3",
+        "build",
+        "inspect",
+        "inspect --model rnn-sparse --target sme2",
+        "bench --profile --time 0.05",
+        "doctor",
+    ],
+)
+def test_output_fits_80_columns_in_a_terminal_and_in_a_pipe(
+    words: str, run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = words.replace("CKPT", str(model.name)).split()
+    lines = in_terminal(*arguments)
+    assert lines
+    assert [line for line in lines if len(line) > 80] == []
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run(*arguments).out
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+def test_inspect_shows_a_kernel_in_three_lines_at_80_columns(run: Run) -> None:
+    lines = run("inspect", "--target", "avx2").out.splitlines()
+    [at] = [number for number, line in enumerate(lines) if line.split()[:1] == ["product_16x64_relu"]]
+    name, calls, flops, bytes_, weights = lines[at].split()
+    assert (name, calls, flops, weights) == ("product_16x64_relu", "1", "2,048", "4,096")
+    assert int(bytes_) > 0
+    shape = r"\[rows\]\[16\] x \[16\]\[64\], relu"
+    assert re.fullmatch(rf"  {shape}; tile of \d+ rows x \d+ vectors, .*; used by h", lines[at + 1])
+    assert re.fullmatch(r"  [\d,]+ FMA, [\d,]+ load, .*[\d,]+ scalar", lines[at + 2])
+    assert not lines[at + 3].startswith(" ")
 
 
 # --- what they refuse
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("train --d-model 65", "--d-model 65 is not divisible by --n-heads 4; heads for it: 1, 5, 13, 65"),
         ("train --d-model 1028", "--d-model is 1028; it must be 1 to 1024"),
@@ -267,8 +393,8 @@ def test_help_and_version(run: Run) -> None:
         ("inspect --asm", "--asm needs --kernel NAME"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(run: Run, tmp_path: Path, words: str, said: str) -> None:
-    refused(run(*words.split()), said)
+def test_bad_input_is_one_line_and_exit_code_2(run: Run, tmp_path: Path, words: str, message: str) -> None:
+    refused(run(*words.split()), message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -278,7 +404,7 @@ def test_a_target_that_this_machine_lacks_is_refused_with_the_way_out(run: Run) 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty; give at least one line of text"),
         (b" \n\t\n", "is empty"),
@@ -286,13 +412,13 @@ def test_a_target_that_this_machine_lacks_is_refused_with_the_way_out(run: Run) 
         (b"anna\n\xff", "is not UTF-8: byte 0xff at offset 5, line 2"),
     ],
 )
-def test_bad_data_is_refused(run: Run, tmp_path: Path, content: bytes, said: str) -> None:
+def test_bad_data_is_refused(run: Run, tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "data.txt").write_bytes(content)
-    refused(run("train", "--data", "data.txt"), said)
+    refused(run("train", "--data", "data.txt"), message)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("stepz = 3", "c.toml has the unknown option 'stepz'; did you mean steps"),
         ("[train]\nlr = 'x'", "c.toml: lr is 'x'; it must be a number"),
@@ -302,9 +428,9 @@ def test_bad_data_is_refused(run: Run, tmp_path: Path, content: bytes, said: str
         ("n-heads = 3", "--d-model 16 is not divisible by --n-heads 3"),
     ],
 )
-def test_a_bad_configuration_file_is_refused(run: Run, tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_configuration_file_is_refused(run: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "c.toml").write_text(text)
-    refused(run("train", "--config", "c.toml"), said)
+    refused(run("train", "--config", "c.toml"), message)
 
 
 def test_a_bad_checkpoint_is_refused(run: Run, model: Path, tmp_path: Path) -> None:
@@ -329,7 +455,7 @@ def test_a_loss_that_is_no_number_says_the_step(run: Run) -> None:
 
 
 def test_more_memory_than_there_is_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eegen.run.session.free_memory", lambda: 1 << 20)
+    monkeypatch.setattr("eegen.run.engine.free_memory", lambda: 1 << 20)
     answer = run("train", "--steps", 1, "--batch", 4096)
     assert answer.code == 2
     assert re.search(r"need \d+.\d GiB of memory and 0.0 GiB are free: choose a smaller", answer.err)
@@ -362,7 +488,7 @@ def test_a_full_disk_leaves_nothing_half_written(run: Run, model: Path, tmp_path
 
 def eegen(*words: object, **options: Any) -> subprocess.Popen[str]:
     command = [*PROGRAM, *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options})
 
 
 @pytest.mark.parametrize("save", [True, False])
@@ -395,18 +521,18 @@ print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "
 
 
 def test_a_warm_start_is_quick_and_small(run: Run) -> None:
-    """0.7 s and 150 MB is the promise. Others may be busy on this machine: what counts is the processor's time.
+    """0.7 s and 150 MB is the promise. As other processes may be busy, the time of the processor is measured.
 
     A small process starts it: a child is charged with the memory that its parent held when it was forked.
     """
     run("train", "--steps", 1)
-    # Python keeps its bytecode, as it does for whoever has installed eegen.
+    # Python keeps its bytecode, as it does where eegen is installed.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", MEASURED, *PROGRAM, "train", "--steps", "1"]
-    said = [
+    printed = [
         subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(3)
     ]
-    seconds, size = zip(*(map(float, line.split()) for line in said), strict=True)
+    seconds, size = zip(*(map(float, line.split()) for line in printed), strict=True)
     assert min(size) < 150e6
     assert min(seconds) < 0.7
 

@@ -1,4 +1,4 @@
-"""The ladder: one split for all six, no document on both sides, every step an honest one."""
+"""The ladder: one split for all six models, no document on both sides, and losses that only fall."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from eegen import model as api
+from eegen.commands.ladder import format_chart, format_row
 from eegen.errors import EegenError
-from eegen.measure import ladder
-from eegen.measure.ladder import Ladder, Result, Step
+from eegen.measure import charts, ladder
+from eegen.measure.ladder import Ladder, LadderModel, Result, run_ladder
 
 REACHED = {  # on the bundled names, seed 42
     "bigram by counts": 2.465,
@@ -26,13 +27,13 @@ REACHED = {  # on the bundled names, seed 42
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same models, a few steps each."""
+    """The same models, trained for a few steps each."""
 
-    def cut(step: Step) -> Step:
-        return replace(step, train={**step.train, "steps": 20} if step.train else {})
+    def cut(model: LadderModel) -> LadderModel:
+        return replace(model, train={**model.train, "steps": 20} if model.train else {})
 
-    few = [cut(step) for step in ladder.steps()]
-    monkeypatch.setattr(ladder, "steps", lambda: few)
+    few = [cut(model) for model in ladder.ladder_models()]
+    monkeypatch.setattr(ladder, "ladder_models", lambda: few)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def documents() -> list[str]:
 
 
 @pytest.mark.usefixtures("short")
-def test_all_steps_learn_from_the_same_documents_and_are_judged_on_others(
+def test_all_models_are_trained_on_the_same_documents_and_validated_on_others(
     documents: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[frozenset[str], frozenset[str]]] = []
@@ -62,28 +63,28 @@ def test_all_steps_learn_from_the_same_documents_and_are_judged_on_others(
         return evaluate(self, data)
 
     monkeypatch.setattr(api.Model, "evaluate", watch)
-    climbed = ladder.climb(documents)
-    assert len(seen) == len(climbed.results) == 6
+    result = run_ladder(documents)
+    assert len(seen) == len(result.results) == 6
     assert len(set(seen)) == 1
-    learned, held_out = seen[0]
-    assert not learned & held_out
-    assert learned | held_out == set(documents)
-    assert (climbed.train_documents, climbed.val_documents) == (len(learned), len(held_out))
+    training, held_out = seen[0]
+    assert not training & held_out
+    assert training | held_out == set(documents)
+    assert (result.train_documents, result.val_documents) == (len(training), len(held_out))
     assert len(held_out) == round(len(set(documents)) / 10)
 
 
 @pytest.mark.usefixtures("short")
-def test_a_seed_names_a_ladder(documents: list[str]) -> None:
-    first, again, other = (ladder.climb(documents, seed=seed) for seed in (42, 42, 7))
-    losses = [[(r.train, r.val) for r in climbed.results] for climbed in (first, again, other)]
+def test_a_seed_reproduces_a_ladder(documents: list[str]) -> None:
+    first, again, other = (run_ladder(documents, seed=seed) for seed in (42, 42, 7))
+    losses = [[(r.train, r.val) for r in result.results] for result in (first, again, other)]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
     assert json.loads(json.dumps(first.as_dict()))["results"][3]["params"] == 4240
 
 
 def test_a_seed_out_of_range_is_refused_before_anything_is_trained() -> None:
-    with pytest.raises(EegenError, match="--seed is 0; it must be 1 to"):
-        ladder.climb(["anna", "bob"], seed=0)
+    with pytest.raises(EegenError, match="`seed` is 0; it must be 1 to"):
+        run_ladder(["anna", "bob"], seed=0)
 
 
 def some() -> Ladder:
@@ -93,8 +94,8 @@ def some() -> Ladder:
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_the_chart_fits_the_terminal_and_shows_every_step(columns: int) -> None:
-    lines = ladder.chart(some().results, columns).splitlines()
+def test_the_chart_fits_the_terminal_and_shows_every_model(columns: int) -> None:
+    lines = format_chart(some().results, columns).splitlines()
     assert len(lines) == 5
     assert max(map(len, lines)) <= max(columns, 62)
     rows = lines[1:-1]
@@ -107,24 +108,28 @@ def test_the_chart_fits_the_terminal_and_shows_every_step(columns: int) -> None:
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_the_table_fits_the_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    lines = "\n".join(ladder.row(i, r) for i, r in enumerate(some().results, 1)).splitlines()
+    lines = "\n".join(format_row(i, r) for i, r in enumerate(some().results, 1)).splitlines()
     assert max(map(len, lines)) <= int(columns)
     assert sum("an idea" in line for line in lines) == 3
 
 
-def test_the_picture_names_every_step(tmp_path: Path) -> None:
+def test_the_plot_names_every_model(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    ladder.plot(some(), tmp_path / "a.svg")
-    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    charts.plot_ladder(some(), tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    assert text.startswith("<?xml")
+    # matplotlib draws text as paths and keeps it as a comment.
+    assert all(f"<!-- step {i} -->" in text for i in range(3))
+    assert "<!-- training -->" in text and "<!-- validation -->" in text
     assert [path.name for path in tmp_path.iterdir()] == ["a.svg"]
 
 
 @pytest.mark.slow
-def test_each_idea_reaches_what_it_is_known_to_reach() -> None:
-    climbed = ladder.climb()
-    assert {r.name for r in climbed.results} == set(REACHED)
-    for result in climbed.results:
-        assert result.val < REACHED[result.name], result
-    assert [r.params for r in climbed.results] == [729, 729, 4009, 4240, 4240, 26816]
-    neural = [r.val for r in climbed.results[1:]]
+def test_each_model_reaches_its_known_loss() -> None:
+    result = run_ladder()
+    assert {r.name for r in result.results} == set(REACHED)
+    for model in result.results:
+        assert model.val < REACHED[model.name], model
+    assert [r.params for r in result.results] == [729, 729, 4009, 4240, 4240, 26816]
+    neural = [r.val for r in result.results[1:]]
     assert neural == sorted(neural, reverse=True)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "eegen"
 
 # Each stage may import what stands before it, and itself.
 STAGES = (
-    "errors defaults resources status",
+    "errors options defaults resources status",
     "language",
     "models",
     "targets",

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machines import ARM, NATIVE, Machine, parameters
+from machines import EACH_TARGET, EVERY, NATIVE, Machine, parameters
 from test_targets import NAMES, Case, check_gradients, oracle_of
 
 from eegen.errors import EegenError
-from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, hidden_matrices, orthogonal
-from eegen.language.oracle import batch_rows
+from eegen.language.optimizers import NUMBERS, OPTIMIZERS, How, advance, matrix_parameters, orthogonal
+from eegen.language.rows import batch_rows
 from eegen.model import Model, load
 from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
@@ -44,8 +44,7 @@ def opened(session: Open, case: Case, machine: Machine, optimizer: str, **option
     numbers = {name: options.pop(name) for name in NUMBERS if name in options}
     options = {"spread": 2.0, "batch": len(case.documents), "random": False, **options}
     made = session(machine, case.config, case.documents, case.chars, optimizer=optimizer, **options)
-    for name, value in {**ODD, **numbers}.items():
-        made.header[name] = value
+    made.settings = made.settings._replace(**{**ODD, **numbers})
     return made
 
 
@@ -53,10 +52,10 @@ def check_step(case: Case, session: Session, lr: float, clip: float = 0.0) -> No
     """One step from wherever the session is: each new weight and slot is the rule's, for a gradient off by rounding."""
     optimizer = OPTIMIZERS[session.plan.build.optimizer]
     oracle, weights = oracle_of(case, session)
-    hidden = hidden_matrices(oracle.graph) if optimizer.matrix else set()
+    hidden = matrix_parameters(oracle.graph) if optimizer.matrix else set()
     rows = batch_rows(case.tokens, case.config.vocab_size - 1, case.config.block_size)
     slots = {name: np.array(value, np.float64) for name, value in session.optimizer.items()}
-    how = How(int(session.header["step"]) + 1, lr, clip=clip, **ODD)
+    how = How(session.counters.step + 1, lr, clip=clip, **ODD)
     _, gradients = oracle.loss_and_gradients(rows, weights)
 
     def step(error: float) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def check_step(case: Case, session: Session, lr: float, clip: float = 0.0) -> No
         return {**moved, **kept}
 
     wanted, low, high = step(0), step(-GRADIENT_ERROR), step(GRADIENT_ERROR)
-    session.header["clip"] = clip
+    session.settings = session.settings._replace(clip=clip)
     session.train(np.array([lr], np.float32))
     for name, found in {**session.parameters, **session.optimizer}.items():
         allowed = np.abs(high[name] - wanted[name]) + np.abs(low[name] - wanted[name])
@@ -77,7 +76,7 @@ def check_step(case: Case, session: Session, lr: float, clip: float = 0.0) -> No
         assert worst <= 1, f"{name} is off by {worst:.3g} times what is allowed"
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM))
+@pytest.mark.parametrize("machine", parameters(EVERY))
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("case", [GPT, RNN], ids=str)
 def test_steps_are_the_rules(case: Case, optimizer: str, machine: Machine, open_session: Open) -> None:
@@ -100,7 +99,7 @@ def test_steps_are_the_rules_for_gains_biases_ties_and_sparse_matrices(
     check_step(case, session, 0.02, clip=0.3)
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_many_steps_stay_with_the_oracle(optimizer: str, machine: Machine, open_session: Open) -> None:
     """Of those whose error does not grow by itself: signs flip, and Newton-Schulz makes small directions large."""
@@ -118,7 +117,7 @@ def test_many_steps_stay_with_the_oracle(optimizer: str, machine: Machine, open_
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("machine", parameters(NATIVE + ARM[:2]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_norm_that_is_not_reached_changes_no_bit(optimizer: str, machine: Machine, open_session: Open) -> None:
     """So the update from memory, which clipping needs, is the one that is fused into the gradients."""
@@ -179,9 +178,9 @@ def test_matrices_whose_gradient_is_one_product_are_updated_there() -> None:
     for name, optimizer in OPTIMIZERS.items():
         plan = make_plan(BuildConfig(ModelConfig(), "avx512", name))
         fused = {p.name for p in plan.parameters if p.fused}
-        hidden = {p.name for p in plan.parameters if p.hidden}
-        assert fused | hidden == {"lm_head"} | {f"layers.0.{name}" for name in ("wqkv", "wo", "w1", "w2")}
-        assert fused == {"lm_head"} if optimizer.matrix else not hidden
+        matrices = {p.name for p in plan.parameters if p.matrix}
+        assert fused | matrices == {"lm_head"} | {f"layers.0.{name}" for name in ("wqkv", "wo", "w1", "w2")}
+        assert fused == {"lm_head"} if optimizer.matrix else not matrices
 
 
 def test_q_k_and_v_are_orthogonalised_one_by_one(open_session: Open) -> None:
@@ -208,12 +207,12 @@ def test_the_norm_that_clips_is_that_of_all_tensors(open_session: Open) -> None:
 
 
 def test_a_model_that_is_not_trained_has_no_optimizer() -> None:
-    with pytest.raises(EegenError, match="--optimizer means nothing to the model 'bigram-count'"):
+    with pytest.raises(EegenError, match="`optimizer` means nothing to the model 'bigram-count'"):
         Model("bigram-count", data=["ab"], optimizer="lion")
 
 
 def test_defaults_are_those_of_the_rules(open_session: Open) -> None:
     session = open_session(NATIVE[0], RNN.config, RNN.documents, RNN.chars)
     default = How(1, 0.0)
-    said: dict[str, Any] = {name: float(session.header[name]) for name in NUMBERS}
+    said: dict[str, Any] = session.settings._asdict()
     assert default == replace(default, **said)

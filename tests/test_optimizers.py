@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eegen.language.optimizers import OPTIMIZERS, How, advance, clipped, first_slots, hidden_matrices, orthogonal
+from eegen.language.optimizers import OPTIMIZERS, How, advance, clipped, first_slots, matrix_parameters, orthogonal
 from eegen.models import build_graph
 from eegen.models.config import ModelConfig
 
@@ -89,12 +89,12 @@ def test_muon_leaves_what_is_no_hidden_matrix_to_adam() -> None:
     assert moved["b"] == pytest.approx(run("adam", [g], lr=0.1 * OPTIMIZERS["muon"].share)["b"])
 
 
-def test_hidden_matrices_are_no_embedding_no_head_no_gain() -> None:
+def test_matrix_parameters_are_no_embedding_no_head_no_gain() -> None:
     graph, _ = build_graph(ModelConfig(norm_gains=True))
-    assert hidden_matrices(graph) == {f"layers.0.{name}" for name in ("wq", "wk", "wv", "wo", "w1", "w2")}
-    assert hidden_matrices(build_graph(ModelConfig("rnn"))[0]) == {"p_tok", "p_pos", "m"}
-    assert hidden_matrices(build_graph(ModelConfig("mlp"))[0]) == {"w1"}
-    assert hidden_matrices(build_graph(ModelConfig("bigram"))[0]) == set()
+    assert matrix_parameters(graph) == {f"layers.0.{name}" for name in ("wq", "wk", "wv", "wo", "w1", "w2")}
+    assert matrix_parameters(build_graph(ModelConfig("rnn"))[0]) == {"p_tok", "p_pos", "m"}
+    assert matrix_parameters(build_graph(ModelConfig("mlp"))[0]) == {"w1"}
+    assert matrix_parameters(build_graph(ModelConfig("bigram"))[0]) == set()
 
 
 def test_clipping_bounds_the_norm_of_all_gradients_together() -> None:

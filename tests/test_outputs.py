@@ -21,7 +21,8 @@ from eegen.errors import EegenError
 from eegen.models.config import ModelConfig
 from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
-from eegen.run.session import Library, Session
+from eegen.run.engine import LibraryEngine
+from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
 from eegen.toolchain.compiler_flags import compile_command
 from eegen.toolchain.compiler_search import Compiler
@@ -97,12 +98,12 @@ def losses(plan: Any, engine: Any) -> np.ndarray:
 def expected() -> np.ndarray:
     """The losses of the portable C, compiled by the compiler that everything else uses."""
     made = compile_model(CONFIG, "scalar")
-    return losses(made.plan, Library(made.build.path))
+    return losses(made.plan, LibraryEngine(made.build.path))
 
 
 def run_library(machine: Machine, compiler: Compiler, folder: Path) -> np.ndarray:
     made = compile_model(CONFIG, machine.target, cc=str(compiler))
-    return losses(made.plan, Library(made.build.path))
+    return losses(made.plan, LibraryEngine(made.build.path))
 
 
 def run_object(machine: Machine, compiler: Compiler, folder: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Recipes: which one a run gets, what is stronger than it, and what it is worth."""
+"""Recipes: which one a run gets, which options override it, and the losses it reaches."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 import pytest
 
 import eegen
-from eegen.commands.cli import checked_options
-from eegen.commands.options import TRAIN
+from eegen.commands.shared.values import checked_options
 from eegen.errors import EegenError
 from eegen.models.config import model_config
-from eegen.train.recipes import NAMES, Recipe, as_toml, choose, load_recipe, settings
+from eegen.train.option_table import TRAIN
+from eegen.train.recipes import NAMES, Recipe, all_options, choose_recipe, format_toml, load_recipe
 
 
 def chosen(name: str | None, model: dict[str, Any] | None = None, started: bool = False, **train: Any) -> str | None:
-    recipe = choose(name, model or {}, train, started)
+    recipe = choose_recipe(name, model or {}, train, started)
     return recipe.name if recipe else None
 
 
 def trained_with(recipe: Recipe, model: dict[str, Any] | None = None, **train: Any) -> dict[str, Any]:
-    model, train = recipe.with_flags(model or {}, train)
-    return settings(model, checked_options(train))
+    model, train = recipe.with_given(model or {}, train)
+    return all_options(model, checked_options(train))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_shipped_recipe_is_valid_and_says_what_it_is(name: str) -> None:
+def test_a_shipped_recipe_is_valid_and_described(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.about.endswith(".")
     assert "\n" not in recipe.about
@@ -58,7 +58,7 @@ def test_without_time_and_recipe_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "started", "said"),
+    ("name", "model", "from_checkpoint", "message"),
     [
         ("auto", {}, False, "--recipe auto is chosen by --time: give it, or one of 1s, 10s, 60s"),
         ("2s", {}, False, "--recipe 2s does not exist; give auto, none, 1s, 10s, 60s or a TOML file"),
@@ -66,12 +66,14 @@ def test_without_time_and_recipe_nothing_changes() -> None:
         ("1s", {}, True, "--recipe 1s begins a model of its own: leave --init and --resume out"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused(name: str, model: dict[str, Any], started: bool, said: str) -> None:
-    with pytest.raises(EegenError, match=said):
-        choose(name, model, {}, started)
+def test_a_recipe_that_cannot_be_is_refused(
+    name: str, model: dict[str, Any], from_checkpoint: bool, message: str
+) -> None:
+    with pytest.raises(EegenError, match=message):
+        choose_recipe(name, model, {}, from_checkpoint)
 
 
-def test_flags_are_stronger_than_a_recipe() -> None:
+def test_given_options_override_a_recipe() -> None:
     recipe = load_recipe("1s")
     tables = trained_with(recipe, {"d_model": 16}, lr=0.5, batch=3)
     assert tables["model"]["d_model"] == 16
@@ -96,18 +98,21 @@ def test_another_optimizer_takes_its_own_rates(optimizer: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_that_was_printed_can_be_given_back(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
-    printed = as_toml(recipe, trained_with(recipe))
+    printed = format_toml(recipe, trained_with(recipe))
     (tmp_path / "mine.toml").write_text(printed + "\n", encoding="utf-8")
     again = load_recipe(str(tmp_path / "mine.toml"))
-    assert as_toml(again, trained_with(again)) == printed
+    assert format_toml(again, trained_with(again)) == printed
     assert again.name == "mine"
 
 
 def test_a_recipe_may_hold_what_a_run_has_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "odd.toml"
-    for line, said in (("data = 'x'", "unknown option 'data'"), ("[train]\nlearning = 1", "unknown option 'learning'")):
+    for line, message in (
+        ("data = 'x'", "unknown option 'data'"),
+        ("[train]\nlearning = 1", "unknown option 'learning'"),
+    ):
         path.write_text(line)
-        with pytest.raises(EegenError, match=said):
+        with pytest.raises(EegenError, match=message):
             load_recipe(str(path))
     path.write_text("[model]\nd_model = 'wide'")
     with pytest.raises(EegenError, match="d_model is 'wide'; it must be a whole number"):
@@ -129,8 +134,8 @@ def test_show_recipe_prints_what_would_be_trained_and_trains_nothing() -> None:
     assert (plain["model"]["d_model"], plain["train"]["steps"]) == (16, 1000)
 
 
-def trained(name: str, steps: int) -> eegen.api.Run:
-    model, train = load_recipe(name).with_flags({}, {"steps": steps, "val": 0.1})
+def trained(name: str, steps: int) -> eegen.Run:
+    model, train = load_recipe(name).with_given({}, {"steps": steps, "val": 0.1})
     with eegen.Model(**model, optimizer=train.pop("optimizer", "adam")) as made:
         return made.train(**train)
 
@@ -144,7 +149,7 @@ def test_half_of_the_steps_of_a_second_beat_the_default_model_at_its_best() -> N
 
 
 @pytest.mark.slow
-def test_the_steps_of_a_second_make_the_best_of_a_second() -> None:
+def test_the_steps_of_one_second_reach_the_loss_of_the_recipe() -> None:
     """2,250 steps of 445 µs, as one quiet core of 206 GFLOP/s does them; on the bundled names."""
     made = trained("1s", 2250)
     assert made.mean_loss < 1.98

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machines import ARM, NATIVE, Machine, parameters
+from machines import EACH_TARGET, Machine, parameters
 
 from eegen.models.config import ModelConfig
 from eegen.run.session import Session
@@ -22,7 +22,7 @@ def published() -> dict[str, Any]:
     return json.loads((Path(__file__).parent / "fixtures" / "microgpt_d16.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("machine", parameters([*NATIVE, *ARM[:2]]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 def test_losses_are_those_of_the_published_run(
     machine: Machine, published: dict[str, Any], letters: str, open_session: Callable[..., Session]
 ) -> None:

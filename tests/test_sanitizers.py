@@ -20,10 +20,12 @@ from eegen.errors import EegenError
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
 from eegen.resources import resource
-from eegen.run.compiled import placeholder_vocabulary, program_source
+from eegen.run.compiled import Output
 from eegen.run.data import build_dataset
 from eegen.run.emulated import EmulatedEngine
+from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
+from eegen.run.sources import source_of
 from eegen.targets import TARGETS
 from eegen.toolchain.cached_compilation import build
 from eegen.toolchain.compiler_search import find_compiler
@@ -54,15 +56,15 @@ def guarded(source: str, kind: str) -> str:
     source, slots = re.subn(r" = (\(at \+ 4095\) & ~\(int64_t\)4095);", rf" = (\1) + {gap};", source)
     forbid = FORBID[kind].format(end="s->bytes")
     forbid += "for (int64_t *at = &s->at_starts; at < s->at_slot + SLOTS; at++) " + FORBID[kind].format(end="*at")
-    source, copies = re.subn(r"(memcpy\(s, &u, HEADER_BYTES\);)", rf"\1 {forbid}", source)
-    source, maps = re.subn(r"if \(pass\) break;", f"if (pass) {{ {forbid} break; }}", source)
-    assert (gaps, copies, maps) == (1, 1, 1) and slots
+    laid_out = r"(memcpy\(s, &u, HEADER_BYTES\);|s = map_file\(file, bytes\);)"
+    source, arenas = re.subn(laid_out, rf"\1 {forbid}", source)
+    assert (gaps, arenas) == (1, 1) and slots
     return ("#include <sanitizer/asan_interface.h>\n" if kind == "clang" else "") + source
 
 
-def sanitized(config: BuildConfig) -> Path:
+def sanitized(config: BuildConfig, output: Output = "server") -> Path:
     target, compiler = TARGETS[config.target], find_compiler()
-    source = guarded(program_source(make_plan(config), placeholder_vocabulary(config.model.vocab_size)), compiler.kind)
+    source = guarded(source_of(make_plan(config), output, config.name), compiler.kind)
     name = config.name + "-sanitized"
     try:
         return build(source, "", target, compiler, "program", name, FLAGS[compiler.kind]).path
@@ -78,7 +80,7 @@ def test_a_sanitizer_sees_what_leaves_an_array() -> None:
     with EmulatedEngine(sanitized(config), []) as engine:
         session = Session(make_plan(config), engine, build_dataset(["abc"], LETTERS, 16), batch=4)
         session.init()
-        session.header["batch"] = 400
+        session.header.batch = 400
         with pytest.raises(EegenError):
             session.train(np.full(1, 0.01, np.float32))
 
@@ -97,14 +99,18 @@ def test_sanitizers_find_nothing(case: Case, machine: Machine) -> None:
             assert np.isfinite(losses).all()
             session.gradient(np.arange(len(case.documents), dtype=np.int32))
             session.loss()
-            session.sample(7, 0.5, [0], 3)
+            infer = InferSession(session.plan, engine, case.config.block_size, 5)
+            for name, weights in infer.parameters.items():
+                weights[:] = session.parameters[name]
+            infer.loss(data)
+            infer.sample(7, 0.5, [0], 3)
             assert engine.process.poll() is None
 
 
 @pytest.mark.parametrize("machine", NATIVE, ids=str)
 def test_sanitizers_find_nothing_in_a_whole_run(machine: Machine) -> None:
     machine.need()
-    program = sanitized(BuildConfig(CASES[0].config, machine.target))
+    program = sanitized(BuildConfig(CASES[0].config, machine.target), "program")
     command = [str(program), "--data", str(resource("names.txt")), "--steps", "30"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
     assert (done.returncode, done.stderr) == (0, "")

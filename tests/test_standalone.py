@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compilers import COMPILERS, need_compiler
-from machines import Machine, missing
+from machines import Machine, missing, sample
 
+from eegen.emit.entries import ENTRIES, prototype
 from eegen.errors import EegenError, EegenFailure
 from eegen.models.config import ModelConfig
 from eegen.resources import resource
-from eegen.run.compiled import compile_model
+from eegen.run.compiled import Output, compile_model
 from eegen.run.data import build_dataset, vocabulary
 from eegen.run.emulated import EmulatedEngine
+from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
 from eegen.targets import TARGETS
 from eegen.toolchain.compiler_flags import compile_command
@@ -34,6 +36,7 @@ MACHINES = [
     Machine("avx512"),
     pytest.param(Machine("neon"), marks=pytest.mark.slow),
     pytest.param(Machine("sme2"), marks=pytest.mark.slow),
+    pytest.param(Machine("rvv"), marks=pytest.mark.slow),
 ]
 
 
@@ -67,7 +70,7 @@ def test_a_seed_gives_the_losses_and_names_of_a_session(
     assert re.search(
         r"^[\d.]+ us a step: batch [\d.]+, forward [\d.]+, backward [\d.]+, update [\d.]+$", done.stdout, re.M
     )
-    samples = ["".join(letters[token] for token in tokens) for tokens in session.sample(10, 0.5, [], 7)]
+    samples = ["".join(letters[token] for token in tokens) for tokens in sample(machine, session, 10, 0.5, [], 7)]
     assert done.stdout.split("\n")[-11:] == [*samples, ""]
 
 
@@ -125,7 +128,7 @@ def test_data_it_cannot_use_is_one_clear_line(tmp_path: Path, content: bytes | N
         (["--steps"], "--steps needs a value"),
         (["--step=3"], "unknown option '--step'"),
         (["--data", "."], "is a directory"),
-        (["--serve", "no/such/file"], "cannot be opened"),
+        (["--serve", "file"], "unknown option '--serve'"),
     ],
 )
 def test_options_it_does_not_understand_are_one_clear_line(options: list[str], message: str) -> None:
@@ -141,15 +144,19 @@ def test_a_loss_that_is_not_a_number_stops_it(data: str) -> None:
     assert re.fullmatch(r"error: stopped at step \d+: the loss is (nan|inf); a lower --lr .* may help\n", done.stderr)
 
 
+def warnings_of(compiler: str, machine: Machine, output: Output, folder: Path) -> None:
+    target = TARGETS[machine.target]
+    source = str(compile_model(CONFIG, target.name, kind=output).build.source_path)
+    strict = ["-Wall", "-Wextra", "-Werror", "-fhosted", "-O0"]
+    command = compile_command(need_compiler(compiler), target, "object", source, str(folder / "program.o"), strict)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_compilers_have_nothing_to_warn_of(compiler: str, machine: Machine, tmp_path: Path) -> None:
-    target = TARGETS[machine.target]
-    source = str(compile_model(CONFIG, target.name, kind="program").build.source_path)
-    strict = ["-Wall", "-Wextra", "-Werror", "-fhosted", "-O0"]
-    command = compile_command(need_compiler(compiler), target, "object", source, str(tmp_path / "program.o"), strict)
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    warnings_of(compiler, machine, "program", tmp_path)
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -190,11 +197,9 @@ def test_streaming_vectors_of_another_length_are_refused() -> None:
     done = subprocess.run([*prefix, str(program), "--steps", "1"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "built for streaming vectors of 512 bits and this machine's have 256" in done.stderr
-    with (
-        EmulatedEngine(program, prefix) as engine,
-        pytest.raises(EegenError, match="512 bits and this machine's have 256") as error,
-    ):
-        engine.call("eegen_arena")
+    server = compile_model(CONFIG, "sme2", kind="server").build.path
+    with pytest.raises(EegenError, match="512 bits and this machine's have 256") as error:
+        EmulatedEngine(server, prefix)
     assert error.value.exit_code == 2
 
 
@@ -203,7 +208,7 @@ def test_streaming_vectors_of_another_length_are_refused() -> None:
 
 @pytest.fixture
 def engine() -> Iterator[EmulatedEngine]:
-    program = compile_model(CONFIG, "scalar", kind="program").build.path
+    program = compile_model(CONFIG, "scalar", kind="server").build.path
     with EmulatedEngine(program, []) as engine:
         yield engine
 
@@ -211,7 +216,7 @@ def engine() -> Iterator[EmulatedEngine]:
 def test_serving_gives_what_the_library_gives(
     engine: EmulatedEngine, names: list[str], letters: str, open_session: Callable[..., Session]
 ) -> None:
-    plan = compile_model(CONFIG, "scalar", kind="program").plan
+    plan = compile_model(CONFIG, "scalar", kind="server").plan
     served = Session(plan, engine, build_dataset(names, letters, 16), batch=4)
     served.init()
     loaded = open_session(Machine("scalar"), CONFIG, names, letters, batch=4)
@@ -219,8 +224,42 @@ def test_serving_gives_what_the_library_gives(
     assert served.train(lr) == pytest.approx(loaded.train(lr), rel=1e-5)
     documents = np.arange(4, dtype=np.int32)
     assert served.gradient(documents) == pytest.approx(loaded.gradient(documents), rel=1e-5)
-    assert served.sample(3, 0.5, [0], 1) == loaded.sample(3, 0.5, [0], 1)
-    assert served.header["step"] == 3
+    assert served.counters.step == 3
+    served.update(0.01)
+    loaded.update(0.01)
+    assert served.counters.step == loaded.counters.step == 4
+    for name, weights in served.parameters.items():
+        assert weights == pytest.approx(loaded.parameters[name], abs=1e-5)
+    infer = InferSession(plan, engine, 16, 4)
+    for name, weights in infer.parameters.items():
+        weights[:] = loaded.parameters[name]
+    assert infer.sample(3, 0.5, [0], 1) == sample(Machine("scalar"), loaded, 3, 0.5, [0], 1)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compilers_have_nothing_to_warn_of_in_a_server(compiler: str, machine: Machine, tmp_path: Path) -> None:
+    warnings_of(compiler, machine, "server", tmp_path)
+
+
+def test_servers_of_all_vocabularies_of_a_size_are_one_build() -> None:
+    one, other = (compile_model(CONFIG, "scalar", kind="server", chars=chars) for chars in ("a" * 26, "b" * 26))
+    assert one.build.path == other.build.path
+    source = one.build.source_path.read_text(encoding="utf-8")
+    assert "characters" not in source
+    assert "usage" not in source
+
+
+def test_a_server_without_a_file_to_share_is_refused(tmp_path: Path) -> None:
+    program = compile_model(CONFIG, "scalar", kind="server").build.path
+    done = subprocess.run([program, tmp_path / "nothing"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "cannot be opened" in done.stderr
+
+
+def test_every_exported_function_is_in_the_table_as_it_is_defined() -> None:
+    source = compile_model(CONFIG, "scalar", kind="server").build.source_path.read_text(encoding="utf-8")
+    assert re.findall(r"^EXPORT (.*?\))", source, re.MULTILINE) == [prototype(entry) for entry in ENTRIES.values()]
 
 
 def test_a_dead_engine_says_how_it_died(engine: EmulatedEngine) -> None:
@@ -240,7 +279,7 @@ def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
 
 
 def test_an_engine_has_one_thread(engine: EmulatedEngine) -> None:
-    plan = compile_model(CONFIG, "scalar", kind="program").plan
+    plan = compile_model(CONFIG, "scalar", kind="server").plan
     with pytest.raises(EegenError, match="runs on one thread"):
         Session(plan, engine, build_dataset(["ab"], "abcdefghijklmnopqrstuvwxyz", 16), threads=2)
 

@@ -98,9 +98,9 @@ def test_weight_gradients_of_many_rows_are_summed_by_rows(
     losses = []
     for n in (1, threads, threads):
         session = open_session(native(), config, names, letters, batch=400, threads=n)
-        assert session.plan.exchanges and session.plan.exchange == 160
+        assert session.plan.exchange_rows == 160
         losses.append(session.train(np.full(STEPS, 0.003, np.float32)))
-        assert session.header["rows"] > 160 * 2
+        assert session.rows.prefix > 160 * 2
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert losses[1].tobytes() == losses[2].tobytes()
 

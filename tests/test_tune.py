@@ -8,21 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eegen.commands.tune import print_outcome
 from eegen.errors import EegenError
-from eegen.measure.tune import show, tune
+from eegen.measure.tune import tune
 from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.kernels.matrix import Outer, Product
 from eegen.plan.planner import make_plan
 from eegen.run.compiled import compile_model, pick_target
 from eegen.run.data import build_dataset
-from eegen.run.session import Library, Session
+from eegen.run.engine import LibraryEngine
+from eegen.run.session import Session
 from eegen.targets import TARGETS, best_target
 from eegen.toolchain import measured_tiles as tuned
 from eegen.toolchain.compiler_search import find_compiler
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
-TILED = [name for name, target in TARGETS.items() if not target.svl_bits]
+TILED = [name for name, target in TARGETS.items() if target.measures_tiles]
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_a_plan_takes_the_tiles_it_is_given() -> None:
     tiles = (("outer 64 x 16", (4, 4, 2)), ("product 16 x 64", (5, 4, 8)))
     plan = make_plan(BuildConfig(ModelConfig(d_model=64), "avx512", tiles=tiles))
     named = {k.stem: k for k in plan.kernels}
-    product, outer = named["w1_forward"], named["w2_gradient"]
+    product, outer = named["product_64x256_relu"], named["outer_64x256_update"]
     assert isinstance(product, Product)
     assert isinstance(outer, Outer)
     assert (product.tile.rows, product.tile.vectors, product.tile.unroll) == (5, 4, 8)
@@ -102,7 +104,7 @@ def test_a_damaged_file_is_as_good_as_none(own_cache: Path, text: str) -> None:
 @pytest.mark.parametrize("rows", [1, 3, 4])
 def test_other_tiles_compute_the_same(rows: int, names: list[str], letters: str) -> None:
     target = best_target()
-    if target.svl_bits:
+    if not target.measures_tiles:
         pytest.skip("its tiles are the hardware's")
     config = model_config(d_model=32, vocab_size=len(letters) + 1)
     data = build_dataset(names[:200], letters, 16)
@@ -116,7 +118,7 @@ def test_other_tiles_compute_the_same(rows: int, names: list[str], letters: str)
     losses = []
     for chosen in ({}, tiles):
         made = compile_model(config, target.name, tiles=chosen)
-        session = Session(made.plan, Library(made.build.path), data)
+        session = Session(made.plan, LibraryEngine(made.build.path), data)
         session.init()
         losses.append(session.train(np.full(20, 0.003, np.float32)))
         session.engine.close()
@@ -136,7 +138,7 @@ def test_tuning_ends_in_time_and_keeps_only_what_is_better(
     kept = tuned.load(best_target(), find_compiler())
     assert kept == ({s.name: s.best for s in outcome.shapes if s.best != s.default} if outcome.kept else {})
     json.dumps(outcome.as_dict())
-    show(outcome)
+    print_outcome(outcome)
     table = capsys.readouterr().out
     assert all(shape.name in table for shape in outcome.shapes)
 

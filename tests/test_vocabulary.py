@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machines import ARM, NATIVE, Machine, missing
+from machines import EVERY, Machine, missing
 
 from eegen.emit.source import environment
 from eegen.errors import EegenError
@@ -24,7 +24,6 @@ from eegen.toolchain.compiler_flags import cross_libc, is_foreign
 from eegen.toolchain.compiler_search import find_compiler
 from eegen.toolchain.emulators import emulator
 
-MACHINES = NATIVE + ARM
 CASES = 64
 AREA = 512  # floats of memory behind a pointer
 TINY = 1.5e-45  # the smallest subnormal: rounding below the normal numbers
@@ -230,7 +229,7 @@ def run_all(machine: Machine) -> dict[Call, np.ndarray] | str:
 
 WORDS = [
     pytest.param(machine, word.name, id=f"{machine}-{word.name}")
-    for machine in MACHINES
+    for machine in EVERY
     for _, word in words(target_of(machine))
 ]
 
@@ -251,7 +250,7 @@ def test_a_word_means_what_the_manifest_says(machine: Machine, name: str) -> Non
             )
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=str)
+@pytest.mark.parametrize("machine", EVERY, ids=str)
 def test_the_template_and_the_manifest_have_the_same_words(machine: Machine) -> None:
     target = target_of(machine)
     text = vocabulary_of(target)

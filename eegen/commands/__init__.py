@@ -1,0 +1,4 @@
+"""The command line: a file each command, which parses its options, calls the stage that does the work, and prints.
+
+In: the words of a command line. Out: text or JSON on stdout, and an exit code.
+"""

@@ -36,6 +36,20 @@ def parameter_list(kernel: Kernel) -> str:
     return ", ".join(declaration(param, kernel.restrict) for param in kernel.params)
 
 
+def inner_parameters(kernel: Kernel, without: tuple[str, ...] = ()) -> str:
+    """The parameters that a function inside a kernel takes over from it: all but the range and those of a name."""
+    return ", ".join(declaration(param, False) for param in _inner(kernel, without))
+
+
+def inner_arguments(kernel: Kernel, without: tuple[str, ...] = (), **arguments: str) -> str:
+    """Their names as arguments, or other expressions where they are given."""
+    return ", ".join(arguments.get(param.name, param.name) for param in _inner(kernel, without))
+
+
+def _inner(kernel: Kernel, without: tuple[str, ...]) -> list[Param]:
+    return [param for param in kernel.params if param.kind != "range" and param.name not in without]
+
+
 def call(kernel: Kernel, **arguments: str | Mapping[str, str]) -> str:
     """A call of a kernel, each parameter by its name; a range is `lo` and `hi`."""
     words = []

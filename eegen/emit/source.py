@@ -1,16 +1,20 @@
-"""From plan to C text: the Jinja environment, its filters, and the two programs it prints."""
+"""From a plan to C text: the Jinja environment, its functions and filters."""
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jinja2
 import numpy as np
 
-from eegen.emit import arena, calls, functions
-from eegen.plan.planner import Plan
+from eegen.emit import arena, calls, entries, expressions, functions
+from eegen.emit.lines import COLUMNS, fit, shell
+from eegen.plan.kernels.attention import Attention
+from eegen.plan.kernels.kernel import Kernel
+from eegen.plan.kernels.schedules import lane_product, outer, product
+from eegen.plan.kernels.za_schedules import za_outer, za_product
+from eegen.plan.records import Plan, up
 from eegen.resources import resource
 
 
@@ -22,18 +26,27 @@ def f32(x: float) -> str:
     return text + "f"
 
 
-def wrap(statement: str, width: int = 120) -> str:
-    """Statements of C whose long lines go on, after a comma between arguments, in further lines."""
-    lines: list[str] = []
-    for line in statement.splitlines():
-        inside = " " * (len(line) - len(line.lstrip()) + 8)
-        while len(line) > width and (commas := list(re.finditer(", ", line[:width]))):
-            depths = [line.count("(", 0, comma.start()) - line.count(")", 0, comma.start()) for comma in commas]
-            at = max(comma.end() for comma, depth in zip(commas, depths, strict=True) if depth == min(depths))
-            lines.append(line[: at - 1])
-            line = inside + line[at:]
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+def comment(text: str, width: int = COLUMNS) -> str:
+    """A C comment, its lines filled."""
+    lines, line = [], "/*"
+    for word in text.split():
+        if len(line) + 1 + len(word) > width - 3:
+            lines.append(line)
+            line = "  "
+        line += " " + word
+    return "\n".join([*lines, line + " */"])
+
+
+def heading_rule(number: int, title: str) -> int:
+    """The length of the line of = that ends a section's heading."""
+    return COLUMNS - len(f"/* ==== {number} {title}  */")
+
+
+def kernel_comment(plan: Plan, kernel: Kernel) -> str:
+    """What stands above a kernel: what it computes, its FLOPs and bytes, and for which values."""
+    users = plan.users(kernel)
+    used = f" Used by: {', '.join(users)}." if users else ""
+    return comment(f"{kernel.about} {kernel.bytes.text('bytes')}{used}")
 
 
 @lru_cache(maxsize=1)
@@ -46,39 +59,53 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     env.filters["f32"] = f32
-    env.filters["wrap"] = wrap
-    env.globals["parameter_list"] = functions.parameter_list
-    env.globals["call"] = functions.call
+    env.filters["wrap"] = fit
+    env.filters["shell"] = shell
+    env.filters["up16"] = partial(up, unit=16)
+    env.globals |= {
+        "parameter_list": functions.parameter_list,
+        "call": functions.call,
+        "inner_parameters": functions.inner_parameters,
+        "inner_arguments": functions.inner_arguments,
+        "expression": expressions.value,
+        "scalar": expressions.scalar,
+        "place": expressions.place,
+        "epilogue": expressions.epilogue,
+        "printed_format": entries.printed_format,
+        "served_call": entries.served_call,
+        **{schedule.__name__: schedule for schedule in (product, lane_product, outer, za_product, za_outer)},
+    }
     return env
+
+
+def quads_vocabulary(plan: Plan) -> str:
+    """The vocabulary for four keys at once, where an attention kernel is written in it."""
+    needed = any(isinstance(kernel, Attention) and kernel.quads for kernel in plan.kernels)
+    return plan.target.quads_vocabulary if needed else ""
 
 
 def render(plan: Plan, template: str = "program.c.j2", **more: Any) -> str:
     """The C source of a plan."""
-    header = arena.header_dtype(len(plan.slots), len(plan.kernels))
+    header = arena.header_dtype(plan.slot_count, len(plan.kernels))
     text = (
         environment()
         .get_template(template)
         .render(
             plan=plan,
-            pointers=lambda listed: calls.pointers(plan, listed),
-            statement=lambda one: calls.statement(plan, one),
             target=plan.target,
             model=plan.build.model,
             profile=plan.build.profile,
+            quads_vocabulary=quads_vocabulary(plan),
             fields=arena.FIELDS,
             arrays=arena.ARRAYS,
             max_threads=arena.MAX_THREADS,
-            header_bytes=-(-header.itemsize // 64) * 64,
+            header_bytes=up(header.itemsize, 64),
+            heading_rule=heading_rule,
+            kernel_comment=partial(kernel_comment, plan),
+            pointers=partial(calls.pointers, plan),
+            statement=partial(calls.statement, plan),
+            loss_statement=partial(calls.loss_statement, plan),
             **more,
         )
     )
-    return squeeze(text)
-
-
-def squeeze(text: str) -> str:
-    """No trailing blanks, and never two empty lines in a row."""
-    lines: list[str] = []
-    for line in (line.rstrip() for line in text.splitlines()):
-        if line or (lines and lines[-1]):
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    return fit(text)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from eegen.language.graph import Graph, Value
-from eegen.language.ops import OPS
+from eegen.language.graph import Graph, Loop, Value
 
 
 def backward(graph: Graph, loss: Value) -> dict[Value, list[Value]]:
-    """Append the derivative graph; give each parameter's gradient as the values whose sum it is."""
+    """Append the derivative graph; return each parameter's gradient as the values whose sum it is.
+
+    The derivative of a loop is a loop the other way: the gradient of what it carries, summed over a row's children,
+    is a part of the gradient of its state.
+    """
     contributions: dict[Value, list[Value]] = {loss: [graph.apply("one")]}
+    forward = {loop.value: loop for loop in graph.loops}
+    following: dict[Value, Value] = {}
     for value in reversed(list(graph.values)):
-        rule = OPS[value.op].derivative if value.op in OPS else None
-        if value not in contributions or rule is None:
+        if value in forward:
+            following[forward[value].carried] = graph.carry("following", value.width)
+            contributions.setdefault(value, []).append(following[forward[value].carried])
+        if value not in contributions:
             continue
-        whole = total(graph, contributions[value])
-        whole.label = whole.label or f"d_{value.label or value.op}"
-        for operand, gradient in zip(value.inputs, rule(graph, value, whole), strict=True):
-            if gradient is not None:
-                contributions.setdefault(operand, []).append(gradient)
+        if value in following:
+            graph.loops.append(Loop(following[value], total(graph, contributions[value]), reverse=True))
+        elif value.op.derivative is not None:
+            whole = total(graph, contributions[value])
+            whole.label = whole.label or f"d_{value.label or value.op.name}"
+            for operand, gradient in zip(value.inputs, value.op.derivative(graph, value, whole), strict=True):
+                if gradient is not None:
+                    contributions.setdefault(operand, []).append(gradient)
     return {parameter: contributions[parameter] for parameter in graph.parameters}
 
 

@@ -17,9 +17,9 @@ Array = np.ndarray
 Tensors = Mapping[str, Array]
 Rule = Callable[..., tuple[Array, ...]]
 
-# Newton-Schulz: X <- a X + (b A + c A²) X with A = X Xᵀ takes every singular value to about 1 in five turns.
+# Newton-Schulz: X <- a X + (b A + c A²) X with A = X Xᵀ takes every singular value to about 1 in five iterations.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-NEWTON_SCHULZ_TURNS = 5
+NEWTON_SCHULZ_ITERATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class How:
 class Optimizer:
     """`options` are the fields of How that it heeds besides lr and clip; `lr` is a good one for the default model.
 
-    `matrix` is the rule of hidden matrices where they have one of their own; the other tensors' rate is then
+    `matrix` is the rule of matrix parameters where they have one of their own; the other tensors' rate is then
     `share` of it, since a step of Adam is the larger one the wider the model.
     """
 
@@ -88,7 +88,7 @@ def orthogonal(g: Array) -> Array:
     a, b, c = NEWTON_SCHULZ
     x = g.T if g.shape[0] > g.shape[1] else g
     x = x / (np.linalg.norm(x) + 1e-7)
-    for _ in range(NEWTON_SCHULZ_TURNS):
+    for _ in range(NEWTON_SCHULZ_ITERATIONS):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
     return x.T if g.shape[0] > g.shape[1] else x
@@ -113,12 +113,12 @@ NUMBERS: dict[str, float] = {
 }
 
 
-def hidden_matrices(graph: Graph) -> set[str]:
+def matrix_parameters(graph: Graph) -> set[str]:
     """The tensors that `matrix` rules are for: no embedding, no head, no vector; q, k and v are three."""
     return {
         part.name
         for p in graph.parameters
-        if p.attrs["role"] == "hidden" and len(p.shape) == 2
+        if p.attrs["role"] == "matrix" and len(p.shape) == 2
         for part in p.attrs["parts"]
     }
 
@@ -136,14 +136,14 @@ def first_slots(optimizer: Optimizer, weights: Tensors) -> dict[str, Array]:
 
 
 def advance(
-    optimizer: Optimizer, how: How, weights: Tensors, gradients: Tensors, slots: Tensors, hidden: Collection[str] = ()
+    optimizer: Optimizer, how: How, weights: Tensors, gradients: Tensors, slots: Tensors, matrices: Collection[str] = ()
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """One step of every tensor: the new weights and slots."""
     new, kept = {}, {}
     others = replace(how, lr=how.lr * optimizer.share)
     for name, g in clipped(gradients, how.clip).items():
         own = [weights[name], g, *(slots[f"{slot}.{name}"] for slot in optimizer.slots)]
-        if optimizer.matrix and name in hidden:
+        if optimizer.matrix and name in matrices:
             new[name], *state = optimizer.matrix(how, *own)
         else:
             new[name], *state = optimizer.rule(others, *own)

@@ -1,34 +1,27 @@
-"""The models of the family: each file gives the graph of one position, up to its logits."""
+"""The models: a file each, with the graph of one position up to its logits and the option table.
+
+In: the values of a model's options. Out: a `Graph` and its logits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
 from eegen.language.graph import Graph, Value
-from eegen.models.bigram import bigram, count_bigrams
-from eegen.models.config import ModelConfig
-from eegen.models.gpt import gpt
-from eegen.models.mlp import mlp
-from eegen.models.rnn import rnn
-from eegen.models.rnn_sparse import rnn_sparse
-from eegen.run.data import Dataset
+from eegen.models.config import ModelConfig, find_models
 
-MODELS: dict[str, Callable[[Graph, ModelConfig], Value]] = {
-    "gpt": gpt,
-    "rnn": rnn,
-    "rnn-sparse": rnn_sparse,
-    "mlp": mlp,
-    "bigram": bigram,
-    "bigram-count": bigram,
-}
+MODELS = find_models()
 
-# Models whose parameters are computed from the data at once, with no training.
-FITS: dict[str, Callable[[Dataset], dict[str, np.ndarray]]] = {"bigram-count": count_bigrams}
+# Models whose parameters are computed from the data at once, without training.
+FITS = {name: spec.fit for name, spec in MODELS.items() if spec.fit}
 
 
 def build_graph(config: ModelConfig) -> tuple[Graph, Value]:
     """The model's graph and its logits."""
     graph = Graph()
-    return graph, MODELS[config.model](graph, config)
+    return graph, config.spec.build(graph, config)
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The named tensors of a model in the order in which they are drawn."""
+    graph, _ = build_graph(config)
+    parts = ((p, part) for p in graph.parameters for part in p.attrs["parts"])
+    return {part.name: (part.stop - part.start, *p.shape[1:]) for p, part in parts}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from eegen.language.graph import Graph, Value
-from eegen.models.config import ModelConfig
+from eegen.models.config import ModelConfig, ModelSpec
+from eegen.options import Option
 
 
 def mlp(g: Graph, c: ModelConfig) -> Value:
@@ -16,3 +17,14 @@ def mlp(g: Graph, c: ModelConfig) -> Value:
     x = g.apply("context", tok_emb, length=c.context, label="x")
     h = g.apply("tanh", g.apply("bias", g.apply("linear", x, w1), b1), label="h")
     return g.apply("bias", g.apply("linear", h, lm_head), lm_bias, label="logits")
+
+
+MODEL = ModelSpec(
+    name="mlp",
+    build=mlp,
+    options=(
+        Option("context", int, 3, range=(1, 16), short="c", help="Characters of input."),
+        Option("d_embed", int, 10, range=(1, 1024), short="e", help="Width of a character's embedding."),
+        Option("d_hidden", int, 64, range=(1, 4096), short="n", help="Width of the hidden layer."),
+    ),
+)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from eegen.language.graph import Graph, Value
-from eegen.models.config import ModelConfig
+from eegen.models.config import ModelConfig, ModelSpec
+from eegen.options import Option
 
 
 def rnn(g: Graph, c: ModelConfig) -> Value:
     u, m, lm_head = parts(g, c)
-    return g.apply("linear", g.apply("recurrence", u, m, label="h"), lm_head, label="logits")
+
+    def step(h: Value) -> Value:
+        return g.apply("relu", g.apply("add", g.apply("linear", h, m), u), label="h")
+
+    return g.apply("linear", g.scan(step, c.d_state), lm_head, label="logits")
 
 
 def parts(g: Graph, c: ModelConfig) -> tuple[Value, Value, Value]:
@@ -26,3 +31,11 @@ def parts(g: Graph, c: ModelConfig) -> tuple[Value, Value, Value]:
     token = g.apply("linear", g.apply("lookup", tok_emb, by="token"), p_tok)
     position = g.apply("linear", g.apply("lookup", pos_emb, by="position"), p_pos)
     return g.apply("add", token, position, label="u"), m, lm_head
+
+
+OPTIONS = (
+    Option("d_model", int, 16, range=(1, 1024), short="d", always=True, help="Width."),
+    Option("d_state", int, 32, range=(1, 1024), short="s", help="Width of the state."),
+)
+
+MODEL = ModelSpec("rnn", rnn, OPTIONS)

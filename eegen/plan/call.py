@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from eegen.plan.kernels.kernel import Kernel
 
+Barrier = Literal["", "few", "always"]
+"""When all threads must have arrived before a call: never, where rows are too few to exchange sums, always."""
 Space = Literal["rows", "weight", "packed", "gradient", "sum", "index"]
 
 
@@ -20,11 +23,12 @@ class Arg:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel on its arguments, over the rows of `domain` (pair, prefix) or a number of rows of a parameter.
+    """A kernel on its arguments, over rows: those of `domain` (pair, prefix; in a loop also level and below).
 
-    Each thread does its own rows; with `serial` the first thread does all. With `units` the result is divided, and
-    each thread reads all rows for its part of the units, unless threads `exchange` sums over rows of their own.
-    `barrier`: all threads must have arrived before, always or where rows are too few to exchange sums.
+    Each thread does its own rows. With `once` the first thread does so many rows of a parameter. With `units` the
+    result is divided, and each thread reads all rows for its part of the units, unless threads `exchange` sums over
+    rows of their own; `continues`: the result holds a part of the sum already. `barrier`: all threads must have
+    arrived before, always or where rows are too few to exchange sums. `result` names what is computed.
     """
 
     kernel: Kernel
@@ -32,10 +36,12 @@ class Call:
     domain: str
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    serial: bool = False
+    result: str = ""
+    once: int = 0
     units: int = 0
     exchanges: bool = False
-    barrier: Literal["", "few", "always"] = ""
+    continues: bool = False
+    barrier: Barrier = ""
 
     @property
     def whole(self) -> bool:
@@ -45,4 +51,24 @@ class Call:
     @property
     def adds(self) -> bool:
         """Whether it adds to a gradient, or clears it for that."""
-        return self.serial or any(arg.space == "sum" for arg in self.args)
+        return self.once > 0 or any(arg.space == "sum" for arg in self.args)
+
+
+@dataclass(frozen=True)
+class CallLoop:
+    """Calls repeated for each level of the prefix tree; with `reverse` from the last level to the first.
+
+    Threads do not wait for each other inside: each works on rows of its own.
+    """
+
+    items: tuple[Call, ...]
+    reverse: bool
+    barrier: Barrier = ""
+
+
+Item = Call | CallLoop
+
+
+def calls_of(items: Iterable[Item]) -> tuple[Call, ...]:
+    """All calls, those inside loops too."""
+    return tuple(call for item in items for call in (item.items if isinstance(item, CallLoop) else (item,)))

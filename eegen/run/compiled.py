@@ -1,31 +1,33 @@
-"""From options to a running session: plan, build (or take from the cache), load."""
+"""From options to a compiled model: plan it, build it or take it from the cache, open it."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from eegen.defaults import TRAIN_DEFAULTS
 from eegen.errors import EegenError
-from eegen.language.optimizers import NUMBERS
 from eegen.models import FITS
-from eegen.models.config import ModelConfig, default_config
+from eegen.models.config import ModelConfig
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
-from eegen.plan.planner import Plan, make_plan
-from eegen.status import note
+from eegen.plan.planner import make_plan
+from eegen.plan.records import Plan
+from eegen.run.engine import Engine, LibraryEngine
+from eegen.status import report
 from eegen.targets import TARGETS, Target, best_target, runs_here
-from eegen.targets.cpuid import needed_features
-from eegen.toolchain import measured_tiles as tuned
+from eegen.toolchain import measured_tiles
 from eegen.toolchain.cached_compilation import Build, build
-from eegen.toolchain.compiler_flags import BASE_FLAGS, PROGRAM_FLAGS
-from eegen.toolchain.compiler_search import Compiler, find_compiler
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
 from eegen.toolchain.package_digest import package_digest
 
 if TYPE_CHECKING:
     from eegen.targets.tiles import Choice
-    from eegen.toolchain.compiler_flags import Kind
+
+Output = Literal["library", "object", "program", "server"]
+"""What to build: a library or an object of it, a program for users, or one that serves calls (run/emulated.py)."""
+
+SUFFIXES = {"program": "-standalone", "server": "-server"}
 
 
 def pick_target(name: str) -> Target:
@@ -39,73 +41,19 @@ def pick_target(name: str) -> Target:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A built model: its plan and what the compiler made."""
+    """A built model: its plan and what the compiler made of it."""
 
     plan: Plan
     build: Build
+    output: Output
 
+    def open_engine(self) -> Engine:
+        """An engine of its own: a library in this process, a server in another, under an emulator where need be."""
+        if self.output == "library":
+            return LibraryEngine(self.build.path)
+        from eegen.run.emulated import EmulatedEngine
 
-def library_source(plan: Plan) -> str:
-    """The C of a model for a host to load."""
-    from eegen.emit.source import render
-
-    name = plan.build.name
-    return render(
-        plan,
-        command=build_command(plan.build),
-        compile_line=compile_line(plan.target, name),
-    )
-
-
-def program_source(plan: Plan, chars: str) -> str:
-    """The C of a whole program: the model, the characters it knows, a `main`."""
-    from eegen.emit.source import render
-
-    if len(chars) != plan.build.model.vocab_size - 1:
-        raise EegenError(f"{len(chars)} characters do not make a vocabulary of {plan.build.model.vocab_size}")
-    return render(
-        plan,
-        "standalone.c.j2",
-        command=build_command(plan.build, standalone=True),
-        compile_lines=compile_lines(plan.target, program_name(plan.build)),
-        name=program_name(plan.build),
-        needed_features=needed_features(plan.target),
-        characters=[ord(c) for c in chars],
-        defaults={**TRAIN_DEFAULTS, "lr": plan.optimizer.lr},
-        numbers={name: x for name, x in NUMBERS.items() if name in (*plan.optimizer.options, "eps")},
-    )
-
-
-def program_name(build: BuildConfig) -> str:
-    return build.name + "-standalone"
-
-
-def placeholder_vocabulary(size: int) -> str:
-    """Characters for a program that is only ever given tokens."""
-    return "".join(chr(ord("a") + i) for i in range(size - 1))
-
-
-def build_command(build: BuildConfig, standalone: bool = False) -> str:
-    """The command line that makes this build."""
-    config = build.model
-    words = ["eegen", "build"]
-    default = default_config(config.model)
-    for name, value in config.as_dict().items():
-        if name == "model":
-            if value != "gpt":
-                words += ["--model", value]
-        elif name == "vocab_size" or (name == "d_ff" and value == 4 * config.d_model):
-            continue
-        elif value != getattr(default, name):
-            flag = "--" + name.replace("_", "-")
-            words += [flag] if value is True else [] if value is False else [flag, str(value)]
-    words += ["--target", build.target]
-    if build.svl_bits != SVL_DEFAULT:
-        words += ["--svl-bits", str(build.svl_bits)]
-    if build.optimizer != "adam":
-        words += ["--optimizer", build.optimizer]
-    words += ["--standalone"] if standalone else []
-    return shlex.join(words)
+        return EmulatedEngine(self.build.path, emulator(self.plan.target))
 
 
 def compile_model(
@@ -114,9 +62,10 @@ def compile_model(
     *,
     optimizer: str = "adam",
     profile: bool = False,
+    programs: Sequence[str] = ("train", "infer"),
     svl_bits: int | None = None,
     cc: str | None = None,
-    kind: Kind = "library",
+    kind: Output = "library",
     chars: str = "",
     flags: Sequence[str] = (),
     tiles: Mapping[str, Choice] | None = None,
@@ -128,67 +77,72 @@ def compile_model(
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
-        hint = "; --emulate runs it in QEMU" if chosen.machine == "aarch64" else ""
-        raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}{hint}")
+        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.emulated_cpu else {}
+        raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}", **hints)
     if optimizer != "adam" and config.model in FITS:
-        raise EegenError(f"--optimizer means nothing to the model '{config.model}', which is not trained")
-    if svl_bits is not None and not chosen.svl_bits:
-        raise EegenError(f"--svl-bits means nothing to the target {chosen.name}")
+        raise EegenError(f"`optimizer` means nothing to the model '{config.model}', which is not trained")
+    if svl_bits is not None and not chosen.vector_lengths:
+        raise EegenError(f"`svl_bits` means nothing to the target {chosen.name}")
+    if svl_bits is not None and svl_bits not in chosen.vector_lengths:
+        lengths = ", ".join(map(str, chosen.vector_lengths))
+        raise EegenError(f"`svl_bits` is {svl_bits}; for {chosen.name} it must be one of {lengths}")
     compiler = find_compiler(cc)
     if tiles is None:
-        tiles = {} if runs_here(chosen) else tuned.load(chosen, compiler)
+        tiles = {} if runs_here(chosen) else measured_tiles.load(chosen, compiler)
     settings = BuildConfig(
-        config, chosen.name, optimizer, profile, svl_bits or SVL_DEFAULT, tuple(sorted(tiles.items()))
+        config,
+        chosen.name,
+        optimizer,
+        profile,
+        tuple(programs),
+        svl_bits or SVL_DEFAULT,
+        tuple(sorted(tiles.items())),
     )
     plan = make_plan(settings)
-    program = kind == "program"
-    chars = chars or placeholder_vocabulary(config.vocab_size)
-    name = program_name(settings) if program else settings.name
+    chars = chars if kind == "program" else ""
+    name = settings.name + SUFFIXES.get(kind, "")
 
     def source() -> str:
-        note(f"compiling {name} with {compiler}; the next time it is there")
-        return program_source(plan, chars) if program else library_source(plan)
+        from eegen.run.sources import source_of  # with Jinja, which a build from the cache does not need
+
+        report(f"compiling {name} with {compiler}; later runs take it from the cache")
+        return source_of(plan, kind, name, chars)
 
     made = build(
         source,
-        f"{package_digest()} {settings.digest} {chars if program else ''}",
+        f"{package_digest()} {settings.digest} {kind} {chars}",
         plan.target,
         compiler,
-        kind,
+        "program" if kind == "server" else kind,
         name,
         flags,
     )
-    return Compiled(plan, made)
+    return Compiled(plan, made, kind)
 
 
-def compile_line(target: Target, name: str) -> str:
-    """How to compile a generated file by hand, with any clang."""
-    triple = f"--target={target.triple} " if target.triple else ""
-    return f"clang {triple}-O3 {' '.join(target.flags)} -ffreestanding -fno-math-errno -ffp-contract=fast -c {name}.c"
+class Programs:
+    """A model's programs, compiled when one is first needed: to infer, a file without the one that trains is enough."""
 
+    def __init__(self, config: ModelConfig, target: str = "auto", *, optimizer: str = "adam", **options: Any) -> None:
+        """`options` as for `compile_model`."""
+        self.config, self.target, self.optimizer = config, pick_target(target).name, optimizer
+        self._options = options
+        self._train: Compiled | None = None
+        self._infer: Compiled | None = None
 
-def compile_lines(target: Target, name: str) -> list[tuple[str, str]]:
-    """(where, command) for each way to make a program of a generated file."""
-    words = " ".join((*BASE_FLAGS, *PROGRAM_FLAGS, *target.flags, f"{name}.c", "-o", name, "-lm"))
-    if target.machine == "any":
-        return [("on Linux and on a Mac", f"clang {words}"), ("with any C compiler", f"cc -O3 {name}.c -o {name} -lm")]
-    if target.machine == "x86_64":
-        return [("on Linux", f"clang {words}"), ("on a Mac", f"clang -arch x86_64 {words}")]
-    mac = "on a Mac, " if target.machine == "aarch64" else ""
-    return [
-        (f"{mac}on Linux on {target.machine}", f"clang {words}"),
-        ("on other Linux machines", f"clang --target={target.triple} -static -fuse-ld=lld {words}"),
-        ("and to run it there", f"qemu-{target.machine} -cpu {target.emulated_cpu} {name}"),
-    ]
+    def _compile(self, *programs: str) -> Compiled:
+        return compile_model(self.config, self.target, optimizer=self.optimizer, programs=programs, **self._options)
 
+    @property
+    def train(self) -> Compiled:
+        """The program that trains, in one file with the one that infers."""
+        if self._train is None:
+            self._train = self._compile("train", "infer")
+        return self._train
 
-__all__ = [
-    "Compiled",
-    "Compiler",
-    "compile_line",
-    "compile_model",
-    "library_source",
-    "pick_target",
-    "program_name",
-    "program_source",
-]
+    @property
+    def infer(self) -> Compiled:
+        """The program that infers: of the file that trains too, if there is one already."""
+        if self._train is None and self._infer is None:
+            self._infer = self._compile("infer")
+        return self._train or self._infer or self.train

@@ -9,21 +9,21 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
-
-from eegen.emit.arena import header_dtype
+from eegen.emit.entries import ENTRIES, parse
 from eegen.errors import EegenError, EegenFailure
+from eegen.run.engine import Engine
+from eegen.run.header import Header
 
-Array = np.ndarray
 
-
-class EmulatedEngine:
-    """The generated functions in a standalone program started as `prefix program --serve FILE`.
+class EmulatedEngine(Engine):
+    """The generated functions in a server (templates/server.c.j2), started as `prefix program FILE`.
 
     FILE is the arena, mapped by both sides. A call is a line to the program, its answer a line from it.
     """
+
+    in_process = False
 
     def __init__(self, program: Path, prefix: list[str]) -> None:
         self.program = program
@@ -32,7 +32,7 @@ class EmulatedEngine:
         try:
             # A session of its own: Ctrl-C is for this process, which lets a running call end.
             self.process = subprocess.Popen(
-                [*prefix, str(program), "--serve", self.path],
+                [*prefix, str(program), self.path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
@@ -40,25 +40,28 @@ class EmulatedEngine:
                 start_new_session=True,
             )
         except OSError as error:
-            self._forget()
+            self._remove_files()
             raise EegenFailure(
                 f"{' '.join([*prefix, str(program)])} cannot be run: {error.strerror or error}"
             ) from None
+        try:
+            self.check_vectors(program.name)
+        except EegenError:
+            self.close()
+            raise
 
-    def allocate(self, header: Array) -> mmap.mmap:
-        """Lay out the arena of a header, once, and give its memory."""
-        dtype = header_dtype(1, 1)
-        if header[: dtype.itemsize].view(dtype)["threads"][0] != 1:
-            raise EegenError("an emulated target runs on one thread; leave --threads at 1")
-        os.pwrite(self.file, header.tobytes(), 0)
-        size = int(self.call("eegen_arena"))
-        return mmap.mmap(self.file, size)
+    def allocate(self, header: Header) -> mmap.mmap:
+        """Lay out the arena of a header, once; its memory."""
+        if header.threads != 1:
+            raise EegenError("an emulated target runs on one thread", threads="; leave `threads` at 1")
+        os.pwrite(self.file, header.memory.tobytes(), 0)
+        return mmap.mmap(self.file, int(self.call(header.layout_entry) or 0))
 
-    def call(self, function: str, *numbers: int) -> float | int:
-        """The answer of a function; a program that died is an EegenFailure with the last it said."""
+    def call(self, function: str, *arguments: int) -> int | float | None:
+        """The answer of a function; a program that died is an EegenFailure with the last line it printed."""
         assert self.process.stdin and self.process.stdout
         try:
-            self.process.stdin.write(" ".join([function, *map(str, numbers)]) + "\n")
+            self.process.stdin.write(" ".join([function, *map(str, arguments)]) + "\n")
             self.process.stdin.flush()
             try:
                 answer = self.process.stdout.readline()
@@ -68,11 +71,11 @@ class EmulatedEngine:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise self._death()
-        return float(answer) if any(c in answer for c in ".einf") else int(answer)
+            raise self._failure()
+        return parse(ENTRIES[function], answer)
 
     def close(self) -> None:
-        """End the program: it does when nobody can ask it any more."""
+        """End the program: it stops at the end of its input."""
         process = self.process
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):
@@ -83,39 +86,34 @@ class EmulatedEngine:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        self._forget()
+        self._remove_files()
 
-    def _death(self) -> EegenError:
+    def _failure(self) -> EegenError:
         code = self.process.wait()
         self.errors.seek(0)
-        said = [line.strip() for line in self.errors if line.strip()]
-        reason = said[-1].removeprefix("error: ") if said else _ending(code)
-        # The program says exit code 2 where the input is at fault.
+        lines = [line.strip() for line in self.errors if line.strip()]
+        reason = lines[-1].removeprefix("error: ") if lines else _exit_reason(code)
+        # The program exits with 2 where the input is at fault.
         return (EegenError if code == 2 else EegenFailure)(f"{self.program.name} stopped: {reason}")
 
-    def _forget(self) -> None:
+    def _remove_files(self) -> None:
+        file, self.file = self.file, -1
         with contextlib.suppress(OSError):
-            os.close(self.file)
+            os.close(file)
             if not self.path.startswith("/proc/"):
                 os.unlink(self.path)
         self.errors.close()
 
-    def __enter__(self) -> EmulatedEngine:
-        return self
-
-    def __exit__(self, *details: Any) -> None:
-        self.close()
-
 
 def _shared_file() -> tuple[int, str]:
-    """A file of no name where there is such a thing (it cannot be left behind), else a temporary one."""
+    """An anonymous file where the system has them (it cannot be left behind), else a temporary one."""
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("eegen-arena")
         return file, f"/proc/{os.getpid()}/fd/{file}"
     return tempfile.mkstemp(prefix="eegen-arena-")
 
 
-def _ending(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):

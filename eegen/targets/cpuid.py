@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eegen.targets.base import Target
-
 YMM_STATE, ZMM_STATE = 0x06, 0xE6
 
 
@@ -27,8 +25,3 @@ FEATURES = {
         *(Feature(f"avx512{part}", 7, "ebx", ZMM_STATE) for part in ("f", "bw", "cd", "dq", "vl")),
     )
 }
-
-
-def needed_features(target: Target) -> list[Feature]:
-    """What a program for `target` asks of the processor; nothing where the processor is no x86-64."""
-    return [FEATURES[need] for need in target.needs] if target.machine == "x86_64" else []

@@ -80,6 +80,9 @@ def zig_spelling(flags: Sequence[str]) -> list[str]:
         if match := re.fullmatch(r"armv(\d+)(?:\.(\d+))?-a", cpu):
             cpu = "generic"
             features.insert(0, f"v{match[1]}{f'_{match[2]}' if match[2] else ''}a")
+        elif match := re.fullmatch(r"rv64gc([a-z]*)((?:_\w+)*)", cpu):
+            cpu = "baseline_rv64"
+            features = [*match[1], *match[2].split("_")[1:]]
         option = "-mcpu" if option == "-march" else option
         words.append(f"{option}=" + "+".join(part.replace("-", "_") for part in (cpu, *features)))
     return words

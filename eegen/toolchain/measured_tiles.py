@@ -63,7 +63,7 @@ def load(target: Target, compiler: Compiler) -> dict[str, Choice]:
 def fits(target: Target, shape: str, tile: Choice) -> bool:
     """Whether the tile's accumulators and operands fit the target's registers."""
     rows, vectors, unroll = tile
-    if not (1 <= rows <= 16 and 1 <= vectors <= 16 and 1 <= unroll <= 1024) or target.svl_bits:
+    if not (1 <= rows <= 16 and 1 <= vectors <= 16 and 1 <= unroll <= 1024) or not target.measures_tiles:
         return False
     return isfinite((target.outer_cost if shape.startswith("outer") else target.product_cost)(rows, vectors))
 

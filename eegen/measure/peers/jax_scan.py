@@ -1,9 +1,9 @@
-"""A model in JAX in its strongest form: many training steps, batches and Adam included, in one jitted `lax.scan`."""
+"""A model in JAX in its fastest form: training steps, batches and Adam included, in one jitted `lax.scan`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -19,13 +19,14 @@ from jax import numpy as jnp
 from numpy.typing import NDArray
 
 from eegen.errors import EegenError
-from eegen.language.ops import EPS
+from eegen.language.graph import Region, Value, regions
+from eegen.language.ops.row import EPS
 from eegen.language.optimizers import How
 from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 Tensor = Any
 STEPS = 32  # of one scan: what calling it costs is spread over them
@@ -53,27 +54,17 @@ def context(tokens: Tensor, table: Tensor, length: int) -> Tensor:
     return table[window].reshape(*tokens.shape, -1)
 
 
-def recurrence(tokens: Tensor, u: Tensor, m: Tensor) -> Tensor:
-    def step(h: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-        h = jax.nn.relu(now + h @ m.T)
-        return h, h
-
-    return jnp.swapaxes(lax.scan(step, jnp.zeros_like(u[:, 0]), jnp.swapaxes(u, 0, 1))[1], 0, 1)
-
-
-def sparse_recurrence(tokens: Tensor, u: Tensor, m: Tensor, top_k: int) -> Tensor:
-    def step(h: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-        largest, at = lax.top_k(h, top_k)
-        carried = jnp.zeros_like(h).at[jnp.arange(len(h))[:, None], at].set(largest)
-        h = jax.nn.relu(now + h + carried @ m.T)
-        return h, h
-
-    return jnp.swapaxes(lax.scan(step, jnp.zeros_like(u[:, 0]), jnp.swapaxes(u, 0, 1))[1], 0, 1)
+def top_linear(tokens: Tensor, x: Tensor, w: Tensor, top_k: int) -> Tensor:
+    largest, at = lax.top_k(x, top_k)
+    return jnp.zeros_like(x).at[jnp.arange(len(x))[:, None], at].set(largest) @ w.T
 
 
 # What each op of a graph is here: the tokens [documents][positions] and its operands, [documents][positions][width].
 OPS: dict[str, Callable[..., Tensor]] = {
     "add": lambda tokens, a, b: a + b,
+    "sub": lambda tokens, a, b: a - b,
+    "mul": lambda tokens, a, b: a * b,
+    "sigmoid": lambda tokens, x: jax.nn.sigmoid(x),
     "bias": lambda tokens, x, b: x + b,
     "gain": lambda tokens, x, w: x * w,
     "relu": lambda tokens, x: jax.nn.relu(x),
@@ -85,9 +76,30 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "lookup": lookup,
     "attention": attention,
     "context": context,
-    "recurrence": recurrence,
-    "sparse_recurrence": sparse_recurrence,
+    "top_linear": top_linear,
 }
+
+
+def apply(value: Value, tokens: Tensor, known: Mapping[Value, Tensor]) -> Tensor:
+    return OPS[value.op.name](tokens, *(known[v] for v in value.inputs), **value.attrs)
+
+
+def run_loop(region: Region, tokens: Tensor, known: dict[Value, Tensor]) -> None:
+    """The state of a loop, by a scan over the positions."""
+    loop = region.loop
+    assert loop is not None
+    read = [v for value in region.values for v in value.inputs if v not in region.values and v.domain != "param"]
+    outside = list(dict.fromkeys(read))
+
+    def step(h: Tensor, now: list[Tensor]) -> tuple[Tensor, Tensor]:
+        inside = {**known, **dict(zip(outside, now)), loop.carried: h}
+        for value in region.values[1:]:
+            inside[value] = apply(value, tokens, inside)
+        return inside[loop.value], inside[loop.value]
+
+    start = jnp.zeros((len(tokens), loop.carried.width))
+    inputs = [jnp.swapaxes(jnp.broadcast_to(known[v], (*tokens.shape, v.width)), 0, 1) for v in outside]
+    known[loop.value] = jnp.swapaxes(lax.scan(step, start, inputs)[1], 0, 1)
 
 
 class Peer:
@@ -104,18 +116,18 @@ class Peer:
         batches: Iterator[list[int]],
     ) -> None:
         if options.threads > 1:
-            raise EegenError("--against jax is measured on one thread: leave --threads out")
+            raise EegenError("`against` jax is measured on one thread: leave `threads` out")
         self.graph, self.logits = build_graph(config)
         for value in self.graph.values:
-            if value.op != "parameter" and value.op not in OPS:
-                raise missing("jax", value.op)
+            if value.op.name not in (*OPS, "parameter", "previous"):
+                raise missing("jax", value.op.name)
         start = [
             jnp.array(np.concatenate([weights[part.name] for part in p.attrs["parts"]])) for p in self.graph.parameters
         ]
         zeros = [jnp.zeros_like(p) for p in start]
         self.state: Any = (start, zeros, [jnp.zeros_like(p) for p in start], jnp.zeros(()))
-        reads, says = padded(data)
-        self.reads, self.says = jnp.array(reads, jnp.int32), jnp.array(says, jnp.int32)
+        tokens, targets = padded(data)
+        self.tokens, self.targets = jnp.array(tokens, jnp.int32), jnp.array(targets, jnp.int32)
         self.batches = batches
         self.loop = jax.jit(partial(self.train, options), donate_argnums=0)
 
@@ -123,16 +135,16 @@ class Peer:
         found: list[float] = []
         for _ in range(units):
             documents = np.array(list(islice(self.batches, STEPS)), np.int32)
-            self.state, losses = self.loop(self.state, self.reads, self.says, documents)
+            self.state, losses = self.loop(self.state, self.tokens, self.targets, documents)
             found += np.asarray(losses).tolist()
         return found
 
-    def train(self, options: TrainOptions, state: Any, reads: Tensor, says: Tensor, documents: Tensor) -> Any:
+    def train(self, options: TrainOptions, state: Any, tokens: Tensor, targets: Tensor, documents: Tensor) -> Any:
         lr, beta1, beta2, eps = options.lr, options.beta1, options.beta2, How.eps
 
         def step(state: Any, chosen: Tensor) -> Any:
             w, m, v, t = state
-            loss, g = jax.value_and_grad(self.loss)(w, reads[chosen], says[chosen])
+            loss, g = jax.value_and_grad(self.loss)(w, tokens[chosen], targets[chosen])
             t = t + 1
             m = [beta1 * a + (1 - beta1) * b for a, b in zip(m, g)]
             v = [beta2 * a + (1 - beta2) * b * b for a, b in zip(v, g)]
@@ -144,9 +156,13 @@ class Peer:
 
     def loss(self, weights: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
         known = dict(zip(self.graph.parameters, weights))
-        for value in self.graph.values:
-            if value not in known:
-                known[value] = OPS[value.op](tokens, *(known[v] for v in value.inputs), **value.attrs)
+        for region in regions(self.graph):
+            if region.loop is not None:
+                run_loop(region, tokens, known)
+                continue
+            for value in region.values:
+                if value not in known:
+                    known[value] = apply(value, tokens, known)
         logits = known[self.logits]
         logits = jnp.broadcast_to(logits, (*tokens.shape, logits.shape[-1]))
         inside = targets != IGNORED

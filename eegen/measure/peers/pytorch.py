@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from eegen.language.graph import Value
-from eegen.language.ops import EPS
+from eegen.language.graph import Region, Value, regions
+from eegen.language.ops.row import EPS
 from eegen.language.optimizers import How
 from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 Tensor = Any
 
@@ -43,27 +43,17 @@ def context(tokens: Tensor, table: Tensor, length: int) -> Tensor:
     return functional.embedding(before.unfold(1, length, 1), table).flatten(2)
 
 
-def recurrence(tokens: Tensor, u: Tensor, m: Tensor) -> Tensor:
-    h, states = torch.zeros_like(u[:, 0]), []
-    for t in range(u.shape[1]):
-        h = torch.relu(u[:, t] + functional.linear(h, m))
-        states.append(h)
-    return torch.stack(states, 1)
-
-
-def sparse_recurrence(tokens: Tensor, u: Tensor, m: Tensor, top_k: int) -> Tensor:
-    h, states = torch.zeros_like(u[:, 0]), []
-    for t in range(u.shape[1]):
-        largest, at = h.topk(top_k)
-        carried = torch.zeros_like(h).scatter(1, at, largest)
-        h = torch.relu(u[:, t] + h + functional.linear(carried, m))
-        states.append(h)
-    return torch.stack(states, 1)
+def top_linear(tokens: Tensor, x: Tensor, w: Tensor, top_k: int) -> Tensor:
+    largest, at = x.topk(top_k)
+    return functional.linear(torch.zeros_like(x).scatter(-1, at, largest), w)
 
 
 # What each op of a graph is here: the tokens [documents][positions] and its operands, [documents][positions][width].
 OPS: dict[str, Callable[..., Tensor]] = {
     "add": lambda tokens, a, b: a + b,
+    "sub": lambda tokens, a, b: a - b,
+    "mul": lambda tokens, a, b: a * b,
+    "sigmoid": lambda tokens, x: torch.sigmoid(x),
     "bias": lambda tokens, x, b: x + b,
     "gain": lambda tokens, x, w: x * w,
     "relu": lambda tokens, x: torch.relu(x),
@@ -75,9 +65,27 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "lookup": lookup,
     "attention": attention,
     "context": context,
-    "recurrence": recurrence,
-    "sparse_recurrence": sparse_recurrence,
+    "top_linear": top_linear,
 }
+
+
+def apply(value: Value, tokens: Tensor, known: Mapping[Value, Tensor]) -> Tensor:
+    return OPS[value.op.name](tokens, *(known[v] for v in value.inputs), **value.attrs)
+
+
+def run_loop(region: Region, tokens: Tensor, known: dict[Value, Tensor]) -> None:
+    """The state of a loop, a position after the other."""
+    assert region.loop is not None
+    inside, states = set(region.values), []
+    h = torch.zeros(len(tokens), region.loop.carried.width)
+    for t in range(tokens.shape[1]):
+        now = {region.loop.carried: h}
+        for value in region.values[1:]:
+            outside = {v: known[v] if v.domain == "param" else known[v][:, t] for v in value.inputs if v not in inside}
+            now[value] = apply(value, tokens, {**now, **outside})
+        h = now[region.loop.value]
+        states.append(h)
+    known[region.loop.value] = torch.stack(states, 1)
 
 
 class Peer:
@@ -95,17 +103,17 @@ class Peer:
     ) -> None:
         torch.set_num_threads(options.threads)
         graph, self.logits = build_graph(config)
-        self.values = graph.values
+        self.values, self.regions = graph.values, regions(graph)
         for value in self.values:
-            if value.op != "parameter" and value.op not in OPS:
-                raise missing("torch", value.op)
+            if value.op.name not in (*OPS, "parameter", "previous"):
+                raise missing("torch", value.op.name)
         self.parameters: dict[Value, Tensor] = {
             p: torch.tensor(np.concatenate([weights[part.name] for part in p.attrs["parts"]]), requires_grad=True)
             for p in graph.parameters
         }
         betas = (options.beta1, options.beta2)
         self.adam = torch.optim.Adam(self.parameters.values(), options.lr, betas, How.eps, fused=True)
-        self.reads, self.says = (torch.from_numpy(x) for x in padded(data))
+        self.tokens, self.targets = (torch.from_numpy(x) for x in padded(data))
         self.lengths = np.diff(data.starts)
         self.batches = batches
 
@@ -113,7 +121,7 @@ class Peer:
         losses = []
         for documents in islice(self.batches, units):
             longest = int(self.lengths[documents].max())
-            tokens, targets = self.reads[documents, :longest], self.says[documents, :longest]
+            tokens, targets = self.tokens[documents, :longest], self.targets[documents, :longest]
             loss = self.loss(tokens, targets)
             self.adam.zero_grad()
             loss.backward()
@@ -123,9 +131,13 @@ class Peer:
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         known = dict(self.parameters)
-        for value in self.values:
-            if value not in known:
-                known[value] = OPS[value.op](tokens, *(known[v] for v in value.inputs), **value.attrs)
+        for region in self.regions:
+            if region.loop is not None:
+                run_loop(region, tokens, known)
+                continue
+            for value in region.values:
+                if value not in known:
+                    known[value] = apply(value, tokens, known)
         logits = known[self.logits]
         logits = logits.expand(*tokens.shape, logits.shape[-1]).flatten(0, 1)
         return functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED)

@@ -5,25 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eegen.plan.kernels.kernel import Kernel, Param, Work, index
+from eegen.plan.kernels.quads import Quads, quads
 from eegen.targets import Target
+
+MOST_KEYS = 256  # of a row: the largest block size
 
 
 @dataclass(frozen=True)
 class Attention(Kernel):
     """Causal attention of each row over its ancestors, or its derivative.
 
-    `width` is that of q, padded. `quads`: four keys are scored together. `prob_heads`: heads that a row of
-    probabilities has space for. `group_vectors`: vectors of a group, which is whole heads in whole vectors.
+    `width` is that of q, padded. `quads`: the layout where four keys are scored together; None: one after the other.
     """
 
     heads: int
     head_dim: int
     width: int
-    quads: bool
-    prob_heads: int
-    group_vectors: int
+    quads: Quads | None
     backward: bool
 
+    most_keys = MOST_KEYS
     restrict = True
 
     @property
@@ -41,22 +42,22 @@ class Attention(Kernel):
     @property
     def params(self) -> tuple[Param, ...]:
         common = (
-            Param("qkv", "rows", "read", 3 * self.width),
-            index("anc"),
+            Param("qkv", "rows", "read", self.qkv_ld),
+            index("ancestors"),
             index("depth"),
-            Param("anc_ld", "capacity"),
+            Param("keys_ld", "capacity"),
         )
         if self.backward:
             return (
                 *common,
-                Param("probs", "keys", "read", self.prob_heads),
-                Param("dout", "rows", "read", self.width),
-                Param("dqkv", "rows", "both", 3 * self.width),
+                Param("probabilities", "keys", "read", self.prob_heads),
+                Param("d_out", "rows", "read", self.width),
+                Param("d_qkv", "rows", "both", self.qkv_ld),
                 Param("", "range"),
             )
         return (
             *common,
-            Param("probs", "keys", "write", self.prob_heads),
+            Param("probabilities", "keys", "write", self.prob_heads),
             Param("out", "rows", "write", self.width),
             Param("", "range"),
         )
@@ -78,17 +79,35 @@ class Attention(Kernel):
     def scale(self) -> float:
         return float(self.head_dim**-0.5)
 
+    @property
+    def prob_heads(self) -> int:
+        """Heads that a row of probabilities has space for."""
+        return self.quads.heads if self.quads else self.heads
+
+    @property
+    def qkv_ld(self) -> int:
+        """Floats of a row of q, k and v, side by side."""
+        return 3 * self.width
+
+    @property
+    def key_at(self) -> int:
+        """Where k begins in such a row."""
+        return self.width
+
+    @property
+    def value_at(self) -> int:
+        return 2 * self.width
+
+    @property
+    def heads_end(self) -> int:
+        """The column after the last head."""
+        return self.heads * self.head_dim
+
+    @property
+    def padded(self) -> bool:
+        return self.heads_end < self.width
+
 
 def attention(heads: int, head_dim: int, width: int, target: Target, backward: bool) -> Attention:
-    """The attention kernel of a width: in quads of keys where heads and vectors fit into each other."""
-    lanes = target.lanes
-    quads = lanes >= 4 and head_dim % 4 == 0 and (head_dim % lanes == 0 or lanes % head_dim == 0)
-    prob_heads, vectors = heads, 0
-    if quads:
-        score_vectors = head_dim // 4
-        scores = -(-(width // lanes) // score_vectors)
-        wanted = 8 if target.lane_broadcast else 4
-        groups = -(-scores // min(scores, max(1, wanted // score_vectors)))
-        vectors = -(-scores // groups) * score_vectors
-        prob_heads = scores * lanes // 4
-    return Attention(heads, head_dim, width, quads, prob_heads, vectors, backward)
+    """The attention kernel of a width: in quads of keys where the target and the heads allow it."""
+    return Attention(heads, head_dim, width, quads(head_dim, width, target), backward)

@@ -69,6 +69,12 @@ class Work:
     key: int = 0
     once: int = 0
 
+    def text(self, unit: str) -> str:
+        """In words: "512 bytes a row, 16 a key and 4,096 more"."""
+        parts = [(self.row, "a row"), (self.key, "a key"), (self.once, "more" if self.row or self.key else "in all")]
+        named = [f"{amount:,} {place}" for amount, place in parts if amount]
+        return " and ".join(named).replace(" ", f" {unit} ", 1) + "." if named else ""
+
     def of(self, rows: float, keys: float = 1.0) -> float:
         """The sum, for a number of rows and a mean number of keys of a row."""
         return self.once + rows * (self.row + keys * self.key)
@@ -85,6 +91,7 @@ class Kernel:
 
     template = ""  # prints the body
     restrict = False  # no two of its pointers meet
+    returns = "void"  # the C type
 
     @property
     def kind(self) -> str:
@@ -97,6 +104,11 @@ class Kernel:
     @property
     def shape(self) -> str:
         raise NotImplementedError
+
+    @property
+    def tiling(self) -> str:
+        """The register tile in words, of a kernel that has one."""
+        return ""
 
     @property
     def about(self) -> str:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eegen.plan.kernels.kernel import Kernel, Param, Work
-from eegen.plan.kernels.rows import Step, step_params
+from eegen.plan.kernels.rows import Step, operand_names, step_params
 from eegen.targets import Tile
 
 MOST_TRANSPOSED = 128  # of k, in a transposed panel of B: with 64 columns of it 32 KB, which stay in L1
+
+
+def product_shape(vectors: int, k: int) -> str:
+    """What a measured tile is for: a product `vectors` wide of inner size k."""
+    return f"product {vectors} x {k}"
+
+
+def outer_shape(m: int, vectors: int) -> str:
+    """The same for a weight gradient of m rows."""
+    return f"outer {m} x {vectors}"
 
 
 @dataclass(frozen=True)
@@ -42,8 +52,16 @@ class Product(Kernel):
 
     @property
     def stem(self) -> str:
-        ops = "".join(f"_{s.op.removesuffix('_swapped')}" for s in self.epilogue)
+        ops = "".join(f"_{s.op}" for s in self.epilogue)
         return f"product_{self.k}x{self.n}{'_transposed' if self.transposed else ''}{ops}"
+
+    @property
+    def tiling(self) -> str:
+        return str(self.tile)
+
+    @property
+    def operand_names(self) -> tuple[str, ...]:
+        return operand_names(self.epilogue)
 
     @property
     def block(self) -> int:
@@ -71,7 +89,7 @@ class Product(Kernel):
 
     @property
     def shape(self) -> str:
-        ops = "".join(f", {s.op.removesuffix('_swapped')}" for s in self.epilogue)
+        ops = "".join(f", {s.op}" for s in self.epilogue)
         return f"[rows][{self.k}] x [{self.k}][{self.n}]{ops}"
 
     @property
@@ -116,6 +134,10 @@ class Outer(Kernel):
     @property
     def stem(self) -> str:
         return f"outer_{self.m}x{self.n}{'_update' if self.fused else ''}"
+
+    @property
+    def tiling(self) -> str:
+        return str(self.tile)
 
     @property
     def tiles(self) -> int:

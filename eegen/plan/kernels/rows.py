@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from eegen.language.graph import Expression
 from eegen.plan.kernels.kernel import Access, Kernel, Param, Work, index
 
 
@@ -15,7 +17,7 @@ class Operand:
     empty: the row itself, or for a vector parameter its only row. `name` is what the C calls it.
     """
 
-    kind: str
+    kind: Literal["rows", "weights", "gradient"]
     ld: int
     gather: str = ""
     name: str = field(default="x", compare=False)
@@ -23,31 +25,53 @@ class Operand:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a row program or of an epilogue: `op` on earlier steps (by number) and at most one operand.
+    """One step of a row program or of an epilogue: an op on earlier steps (by number) and at most one operand.
 
-    In an epilogue -1 stands for the accumulator, and step i makes number i.
+    Step i makes number i. In an epilogue ACCUMULATOR is the sum of the product and OPERAND the step's own operand.
+    `load`, `store` and `accumulate` move an operand; other ops have the expression of their record in the language.
     """
 
     op: str
     sources: tuple[int, ...] = ()
     operand: Operand | None = None
+    expression: Expression | None = None
+    flops: int = 0  # for each number of a row
+
+    @property
+    def access(self) -> Access:
+        """How it uses its operand."""
+        return ACCESS.get(self.op, "read")
 
 
-STEP_FLOPS = {"load": 0, "store": 0, "rms": 3, "rms_grad": 6}  # for each number of a row; 1 where it is not said
+ACCUMULATOR, OPERAND = -1, -2
+ACCESS: dict[str, Access] = {"store": "write", "accumulate": "both"}
+SUFFIX = {"read": "in", "write": "out", "both": "sum"}
+
+
+def operand_names(steps: tuple[Step, ...]) -> tuple[str, ...]:
+    """What the C calls the operand of each step, an empty string where there is none."""
+    names: list[str] = []
+    for step in steps:
+        name = stem = f"{step.operand.name}_{SUFFIX[step.access]}" if step.operand else ""
+        number = 1
+        while name and name in names:
+            number += 1
+            name = f"{stem}_{number}"
+        names.append(name)
+    return tuple(names)
 
 
 def step_params(steps: tuple[Step, ...], width: int) -> tuple[Param, ...]:
-    """The parameters of a kernel whose steps have operands: p<step>, and with an index array i<step>."""
+    """The parameters of a kernel whose steps have operands, each index array once."""
     params: list[Param] = []
-    for number, step in enumerate(steps):
+    for name, step in zip(operand_names(steps), steps, strict=True):
         where = step.operand
         if where is None:
             continue
-        access: Access = {"store": "write", "accumulate": "both"}.get(step.op, "read")  # type: ignore[assignment]
         whole = where.kind == "rows" or where.gather
-        params.append(Param(f"p{number}", "rows" if whole else "weights", access, where.ld if whole else width))
-        if where.gather:
-            params.append(index(f"i{number}"))
+        params.append(Param(name, "rows" if whole else "weights", step.access, where.ld if whole else width))
+        if where.gather and index(where.gather) not in params:
+            params.append(index(where.gather))
     return tuple(params)
 
 
@@ -59,6 +83,7 @@ class RowProgram(Kernel):
     vectors: int
     steps: tuple[Step, ...]
     title: str = field(compare=False, default="")
+    abreast: bool = False  # four rows at once, so that their sums and roots are one
 
     template = "kernels/rows.c.j2"
 
@@ -67,12 +92,20 @@ class RowProgram(Kernel):
         return f"rows_{self.title}"
 
     @property
+    def operand_names(self) -> tuple[str, ...]:
+        return operand_names(self.steps)
+
+    def source_names(self, number: int) -> list[str]:
+        """What the C calls the results that a step reads."""
+        return [f"t{source}" for source in self.steps[number].sources]
+
+    @property
     def params(self) -> tuple[Param, ...]:
         return (Param("", "range"), *step_params(self.steps, self.width))
 
     @property
     def flops(self) -> Work:
-        return Work(self.width * sum(STEP_FLOPS.get(step.op, 1) for step in self.steps))
+        return Work(self.width * sum(step.flops for step in self.steps))
 
     @property
     def shape(self) -> str:

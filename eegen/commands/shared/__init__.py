@@ -1,0 +1,1 @@
+"""What several commands use: options and the `command` decorator, values made from options, printing."""

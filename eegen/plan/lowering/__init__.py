@@ -1,0 +1,1 @@
+"""Lowering: a rule for each kind of op, which emits calls of kernels."""

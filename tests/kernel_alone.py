@@ -1,0 +1,204 @@
+"""Kernels compiled alone: a program of some kernels of a target, each called with NumPy arrays.
+
+The program maps a file: the arguments of a call, then its arrays, with guards between them. So every machine is tested
+the same way, emulated or not, and a write past an array is found.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from machines import Machine
+
+from eegen.emit import arena
+from eegen.emit.lines import fit
+from eegen.emit.source import environment
+from eegen.plan.kernels.kernel import Kernel
+from eegen.targets import TARGETS, Target
+from eegen.toolchain.cached_compilation import build
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
+
+SPANS = ("range", "span", "positions", "levels")
+NUMBERS = ("count", "capacity", "thread", "partial")
+GUARD = 1 << 16  # bytes after each array: NaN to a kernel that reads past the end, as all may, and must not use it
+
+SOURCE = """\
+{% include "vocabulary/" ~ target.vocabulary ~ ".c.j2" %}
+{% if target.quads_vocabulary %}
+{% include "vocabulary/attention_" ~ target.quads_vocabulary ~ ".c.j2" %}
+{% endif %}
+typedef struct eegen {
+{% for f in fields %}
+    {{ types[f.type] }} {{ f.name }}{{ '[%d]' % f.length if f.length > 1 }};
+{% endfor %}
+{% for a in arrays %}
+    int64_t at_{{ a.name }};
+{% endfor %}
+    int64_t at_slot[1];
+    uint64_t kernel_ticks[1];
+} eegen;
+typedef struct span { int64_t lo, hi; } span;
+typedef struct rates rates;
+static inline int32_t *index_of(const eegen *s, int64_t at) { return (int32_t *)((char *)s + at); }
+static inline int64_t *longs_of(const eegen *s, int64_t at) { return (int64_t *)((char *)s + at); }
+static inline float *floats_of(const eegen *s, int64_t at) { return (float *)((char *)s + at); }
+{{ prelude }}
+{% include "parts/scalars.c.j2" %}
+{% for k in kernels %}
+{% include k.template %}
+{% endfor %}
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+    const int file = open(argv[argc - 1], O_RDWR);
+    struct stat facts;
+    if (file < 0 || fstat(file, &facts)) return 2;
+    char *memory = mmap(0, (size_t)facts.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) return 3;
+    const int64_t *a = (const int64_t *)memory;
+    if (a[1] != sizeof(eegen)) return 4;
+    switch (a[0]) {
+{% for k in kernels %}
+    case {{ loop.index0 }}:
+        {{ "*(double *)memory = " if k.returns != "void" }}{{ k.name }}({{ arguments(k) | join(", ") }});
+        break;
+{% endfor %}
+    default: return 5;
+    }
+    return msync(memory, (size_t)facts.st_size, MS_SYNC) ? 6 : 0;
+}
+"""
+TYPES = {"i8": "int64_t", "u8": "uint64_t", "f8": "double"}
+
+
+def target_of(machine: Machine) -> Target:
+    target = TARGETS[machine.target]
+    return target.with_vector_bits(machine.svl_bits) if machine.svl_bits else target
+
+
+class Alone:
+    """Some kernels in a program of `machine`; `prelude` is C that they need besides the vocabulary."""
+
+    def __init__(self, machine: Machine, kernels: Sequence[Kernel], folder: Path, prelude: str = "") -> None:
+        machine.need()
+        self.target, self.folder = target_of(machine), folder
+        self.kernels = [replace(kernel, name=kernel.name or kernel.stem) for kernel in kernels]
+        self.header = arena.header_dtype(1, 1)
+        text = (
+            environment()
+            .from_string(SOURCE)
+            .render(
+                target=self.target,
+                kernels=self.kernels,
+                prelude=prelude,
+                fields=arena.FIELDS,
+                arrays=arena.ARRAYS,
+                types=TYPES,
+                profile=False,
+                plan=SimpleNamespace(has_loops=False),
+                arguments=_arguments,
+            )
+        )
+        made = build(fit(text), "", self.target, find_compiler(), "program", f"alone-{self.target.name}")
+        self.command = [*emulator(self.target), str(made.path)]
+
+    def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, **values: Any) -> float:
+        """Call `kernel`; arrays are arguments by parameter name and are written in place, a range is lo=, hi=.
+
+        `state`: the fields of the arena's header that the kernel reads; arrays for the fields at_<name>.
+        Returns what the kernel returns, or 0.
+        """
+        memory = _Memory(self.header)
+        numbers: list[int] = []
+        for param in kernel.params:
+            if param.kind == "range":
+                numbers += [values.pop("lo"), values.pop("hi")]
+            elif param.kind in SPANS:
+                numbers += list(values.pop(param.name))
+            elif param.kind in NUMBERS:
+                numbers.append(values.pop(param.name))
+            elif param.kind == "state":
+                numbers.append(memory.add_state(dict(state or {})))
+            else:
+                array = values.pop(param.name)
+                numbers.append(-1 if array is None else memory.add(array))
+        assert not values, f"{kernel.name} has no parameters {', '.join(values)}"
+        memory.head[:2] = self.kernels.index(kernel), self.header.itemsize
+        memory.head[2 : 2 + len(numbers)] = numbers
+        path = self.folder / "memory"
+        memory.write(path)
+        subprocess.run([*self.command, str(path)], check=True, timeout=300)
+        memory.read_back(path)
+        return float(memory.head[:1].view(np.float64)[0]) if kernel.returns != "void" else 0.0
+
+
+def _arguments(kernel: Kernel) -> list[str]:
+    """The C arguments of a call, from the numbers a[2] and on."""
+    words, at = [], 2
+    for param in kernel.params:
+        if param.kind == "range":
+            words += [f"a[{at}]", f"a[{at + 1}]"]
+        elif param.kind in SPANS:
+            words.append(f"(span){{ a[{at}], a[{at + 1}] }}")
+        elif param.kind in NUMBERS:
+            words.append(f"a[{at}]" if param.kind != "partial" else f"(int)a[{at}]")
+        else:
+            words.append(f"a[{at}] < 0 ? 0 : (void *)(memory + a[{at}])")
+        at += 2 if param.kind in SPANS else 1
+    return words
+
+
+class _Memory:
+    """The file of a call: 64 numbers, then arrays, a guard after each."""
+
+    def __init__(self, header: np.dtype) -> None:
+        self.head = np.zeros(64, np.int64)
+        self.header = header
+        self.size = self.head.nbytes
+        self.arrays: list[tuple[int, np.ndarray]] = [(0, self.head)]
+
+    def add(self, array: np.ndarray) -> int:
+        """The place of an array; the same for the same array."""
+        assert array.flags.c_contiguous
+        for at, known in self.arrays:
+            if known is array:
+                return at
+        at = self.size + GUARD
+        self.arrays.append((at, array))
+        self.size = -(-(at + array.nbytes) // 64) * 64
+        return at
+
+    def add_state(self, state: dict[str, Any]) -> int:
+        header = np.zeros(1, self.header)
+        place = self.add(header)
+        for name, value in state.items():
+            header[name] = self.add(value) - place if name.startswith("at_") else value
+        return place
+
+    def write(self, path: Path) -> None:
+        image = np.full((self.size + GUARD) // 4, np.nan, np.float32).view(np.uint8)
+        for at, array in self.arrays:
+            image[at : at + array.nbytes] = array.reshape(-1).view(np.uint8)
+        image.tofile(path)
+
+    def read_back(self, path: Path) -> None:
+        image = np.fromfile(path, np.uint8)
+        guard = np.full(1, np.nan, np.float32).view(np.uint8)
+        ends = [at for at, _ in self.arrays[1:]] + [image.size]
+        for (at, array), end in zip(self.arrays, ends, strict=True):
+            stop = at + array.nbytes
+            after = image[stop:end]
+            assert np.array_equal(after, np.resize(guard, after.size)), f"written past an array of {array.shape}"
+            array[...] = image[at:stop].view(array.dtype).reshape(array.shape)
