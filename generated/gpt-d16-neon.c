@@ -453,8 +453,9 @@ enum {
     PACKED = 3520, /* floats of the packed copies of matrices */
     SLOTS = 16, /* of row buffers */
     SCRATCH = 0, SUMS = 688, WORK = 0, /* floats of memory that each thread has */
+    LOGITS = 28, /* floats of a row of logits */
     KERNELS = 24, THREADS = 64,
-    HEADER_BYTES = 1920,
+    HEADER_BYTES = 1984,
 };
 #define RMS_EPS 1e-5f
 
@@ -541,6 +542,7 @@ typedef struct eegen {
     int64_t at_parent;                /* row of the prefix without its last token, -1 at the root */
     int64_t at_count;                 /* positions of the batch at this row */
     int64_t at_target_at;             /* where the logit of each position's target is among the logits */
+    int64_t at_target_counts;         /* positions with this logit as their target, 0 between calls */
     int64_t at_sample_of;             /* sample of a row */
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
@@ -1644,94 +1646,114 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
-/* Added to the last columns: those that are not real become so small that e^x is 0. */
-static const float no_columns[4] = { 0, 0, 0, -1e30f, };
+/* The smaller of a logit and its limit: past the vocabulary, from column 24 on, -infinity, whose exponential is 0. */
+static const float cross_entropy_27_limits[] = {
+    __builtin_inff(), __builtin_inff(), __builtin_inff(), -__builtin_inff(),
+};
 
-/* Some rows and all positions at them. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target];
-   x becomes (n p - counts) / positions. */
+/* The largest logit of one row, or of each of 4. */
+INLINE void cross_entropy_27_maxima(const float *x, float *maxima, int rows)
+{
+    vf top[4];
+    for (int i = 0; i < rows; i++)
+        top[i] = v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24));
+    for (int c = 0; c < 24; c += 4)
+        for (int i = 0; i < rows; i++)
+            top[i] = v_max(top[i], v_load(x + i * 28 + c));
+    if (rows == 1)
+        *maxima = v_hmax(top[0]);
+    else
+        v_store4(maxima, v_maxes(top[0], top[1], top[2], top[3]));
+}
+
+/* x becomes e^(x - maximum), in the same rows; their sums. */
+INLINE void cross_entropy_27_powers(float *x, const float *maxima, float *sums, int rows)
+{
+    vf top[4], sum[4];
+    for (int i = 0; i < rows; i++)
+        top[i] = v_set1(maxima[i]);
+    for (int i = 0; i < rows; i++) {
+        const vf e = v_exp(v_sub(v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24)), top[i]));
+        sum[i] = e;
+        v_store(x + i * 28 + 24, e);
+    }
+    for (int c = 0; c < 24; c += 4)
+        for (int i = 0; i < rows; i++) {
+            const vf e = v_exp(v_sub(v_load(x + i * 28 + c), top[i]));
+            sum[i] = v_add(sum[i], e);
+            v_store(x + i * 28 + c, e);
+        }
+    if (rows == 1)
+        *sums = v_sum(sum[0]);
+    else
+        v_store4(sums, v_sums(sum[0], sum[1], sum[2], sum[3]));
+}
+
+/* x, rows of exponentials, becomes their share of the sum times weight, which is count / positions. */
+INLINE void cross_entropy_27_shares(float *x, const float *weights, int rows)
+{
+    vf weight[4];
+    for (int i = 0; i < rows; i++)
+        weight[i] = v_set1(weights[i]);
+    for (int c = 0; c < 28; c += 4)
+        for (int i = 0; i < rows; i++)
+            v_store(x + i * 28 + c, v_mul(v_load(x + i * 28 + c), weight[i]));
+}
+
+/* Rows and all positions at them. Per row with n positions: loss += n (maximum + log sum of e^(x - maximum)) - the
+   logits of
+   their targets; x becomes (n softmax(x) - positions with this target) / all positions of the batch. The positions are
+   counted first, as a difference for each would round as often. */
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
     const int64_t *target_at = longs_of(s, s->at_target_at);
-    const float inverse = 1.0f / (float)s->count;
+    float *target_counts = floats_of(s, s->at_target_counts);
+    const float batch_positions = (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[target_at[i]];
-    for (int64_t r = all.lo; r < all.hi; r += 32) {
-        const int64_t rows = all.hi - r < 32 ? all.hi - r : 32;
-        float m[32], z[32], *x = logits + r * 28, *y;
-        int64_t q;
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            vf a[4];
-            for (int i = 0; i < 4; i++) a[i] = v_add(v_load(no_columns + 0), v_load(y + i * 28 + 24));
-            for (int j = 0; j < 24; j += 4) {
-                for (int i = 0; i < 4; i++) a[i] = v_max(a[i], v_load(y + i * 28 + j));
-            }
-            v_store4(m + q, v_maxes(a[0], a[1], a[2], a[3]));
+    for (int64_t i = positions.lo; i < positions.hi; i++) {
+        total -= logits[target_at[i]];
+        target_counts[target_at[i]] += 1.0f;
+    }
+    for (int64_t first = all.lo; first < all.hi; first += 32) {
+        const int64_t rows = all.hi - first < 32 ? all.hi - first : 32;
+        float maxima[32], sums[32], *x = logits + first * 28;
+        int64_t r;
+        /* Not unrolled: the block is known to be short, and clang would write each step out eight times. */
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4)
+            cross_entropy_27_maxima(x + r * 28, maxima + r, 4);
+#pragma GCC unroll 1
+        for (; r < rows; r++)
+            cross_entropy_27_maxima(x + r * 28, maxima + r, 1);
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4)
+            cross_entropy_27_powers(x + r * 28, maxima + r, sums + r, 4);
+#pragma GCC unroll 1
+        for (; r < rows; r++)
+            cross_entropy_27_powers(x + r * 28, maxima + r, sums + r, 1);
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4) {
+            const float4 n = __builtin_convertvector(*(const four *)(count + first + r), float4);
+            const float4 sum = *(const float4 *)(sums + r), maximum = *(const float4 *)(maxima + r);
+            const double4 logs = natural_logs(__builtin_convertvector(sum, double4));
+            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(maximum, double4) + logs);
+            v_store4(sums + r, n / batch_positions / sum);
+            cross_entropy_27_shares(x + r * 28, sums + r, 4);
         }
-        for (; q < rows; q++, y += 28) {
-            vf a;
-            a = v_add(v_load(no_columns + 0), v_load(y + 24));
-            for (int j = 0; j < 24; j += 4) {
-                a = v_max(a, v_load(y + j));
-            }
-            m[q] = v_hmax(a);
-        }
-
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            const vf top[4] = { v_set1(m[q]), v_set1(m[q + 1]), v_set1(m[q + 2]), v_set1(m[q + 3]) };
-            vf a[4];
-            for (int i = 0; i < 4; i++) { const vf e =
-                v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + i * 28 + 24)), top[i])); a[i] = e;
-                v_store(y + i * 28 + 24, e); }
-            for (int j = 0; j < 24; j += 4) {
-                for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_load(y + i * 28 + j), top[i])); a[i] =
-                    v_add(a[i], e); v_store(y + i * 28 + j, e); }
-            }
-            v_store4(z + q, v_sums(a[0], a[1], a[2], a[3]));
-        }
-        for (; q < rows; q++, y += 28) {
-            const vf top = v_set1(m[q]);
-            vf a;
-            { const vf e = v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + 24)), top)); a = e; v_store(y + 24, e);
-                }
-            for (int j = 0; j < 24; j += 4) {
-                { const vf e = v_exp(v_sub(v_load(y + j), top)); a = v_add(a, e); v_store(y + j, e); }
-            }
-            z[q] = v_sum(a);
-        }
-
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            const float4 n = __builtin_convertvector(*(const four *)(count + r + q), float4), sums =
-                *(const float4 *)(z + q);
-            const double4 logs = natural_logs(__builtin_convertvector(sums, double4));
-            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(*(const float4 *)(m + q), double4)
-                + logs);
-            v_store4(z + q, n * inverse / sums);
-            const vf share[4] = { v_set1(z[q]), v_set1(z[q + 1]), v_set1(z[q + 2]), v_set1(z[q + 3]) };
-            for (int j = 0; j < 28; j += 4) {
-                for (int i = 0; i < 4; i++) v_store(y + i * 28 + j, v_mul(v_load(y + i * 28 + j), share[i]));
-            }
-        }
-        for (; q < rows; q++, y += 28) {
-            total += count[r + q] * (m[q] + natural_log(z[q]));
-            z[q] = (float)count[r + q] * inverse / z[q];
-            const vf share = v_set1(z[q]);
-            for (int j = 0; j < 28; j += 4) {
-                v_store(y + j, v_mul(v_load(y + j), share));
-            }
+#pragma GCC unroll 1
+        for (; r < rows; r++) {
+            const float n = (float)count[first + r];
+            total += n * (maxima[r] + natural_log(sums[r]));
+            sums[r] = n / batch_positions / sums[r];
+            cross_entropy_27_shares(x + r * 28, sums + r, 1);
         }
     }
-    for (int64_t i = positions.lo; i < positions.hi; i++) logits[target_at[i]] -= inverse;
+    for (int64_t i = positions.lo; i < positions.hi; i++) {
+        logits[target_at[i]] -= target_counts[target_at[i]] / batch_positions;
+        target_counts[target_at[i]] = 0.0f; /* and what other positions subtract there */
+    }
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
@@ -2367,7 +2389,8 @@ KERNEL void product_64x16(const float *restrict a, const float *restrict b, floa
 KERNEL void clear_16(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
-    for (int64_t i = lo * 16; i < hi * 16; i += 4) v_store(p + i, v_zero());
+    for (int64_t i = lo * 16; i < hi * 16; i += 4)
+        v_store(p + i, v_zero());
 }
 
 /* ==== 18 rows_rms_grad_to_collect ================================================================================= */
@@ -2647,7 +2670,8 @@ KERNEL void outer_16x16_update(const float *restrict a, const float *restrict b,
 KERNEL void clear_48(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
-    for (int64_t i = lo * 48; i < hi * 48; i += 4) v_store(p + i, v_zero());
+    for (int64_t i = lo * 48; i < hi * 48; i += 4)
+        v_store(p + i, v_zero());
 }
 
 /* ==== 22 attention_grad_4x4 ======================================================================================= */
@@ -3658,6 +3682,8 @@ EXPORT int64_t eegen_train_arena(void *arena)
     at += 4 * (rows);
     s->at_target_at = at = whole_lines(at);
     at += 8 * (targets);
+    s->at_target_counts = at = whole_lines(at);
+    at += 4 * (rows * LOGITS);
     s->at_ancestors_prefix = at = whole_lines(at);
     at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
@@ -3903,6 +3929,8 @@ EXPORT int64_t eegen_infer_arena(void *arena)
     at += 4 * (rows);
     s->at_target_at = at = whole_lines(at);
     at += 8 * (targets);
+    s->at_target_counts = at = whole_lines(at);
+    at += 4 * (rows * LOGITS);
     s->at_sample_of = at = whole_lines(at);
     at += 4 * (rows);
     s->at_ancestors_prefix = at = whole_lines(at);
@@ -4012,12 +4040,12 @@ EXPORT int64_t eegen_ticks(void) { return (int64_t)ticks(); }
 EXPORT int64_t eegen_vector_bits(void) { return 128; }
 EXPORT int64_t eegen_machine_bits(void) { return eegen_vector_bits(); }
 
-/* The FMA peak: n turns of 24 independent FMAs on 4 lanes, 192 FLOPs a turn. */
-enum { eegen_peak_flops_per_turn = 192 };
+/* The FMA peak: 24 independent FMAs of 4 lanes an iteration. */
+enum { PEAK_FLOPS = 2 * 24 * 4 };
 
-static float eegen_peak_loop(int64_t n)
+static float peak_loop(int64_t iterations)
 {
-    volatile float seed[2] = { 0.999f, 0.001f };
+    volatile float seed[2] = { 0.999f, 0.001f }; /* unknown to the compiler */
     const vf x = v_set1(seed[0]), y = v_set1(seed[1]);
     vf c0 = v_set1(seed[1] * 1.0f);
     vf c1 = v_set1(seed[1] * 2.0f);
@@ -4043,7 +4071,7 @@ static float eegen_peak_loop(int64_t n)
     vf c21 = v_set1(seed[1] * 22.0f);
     vf c22 = v_set1(seed[1] * 23.0f);
     vf c23 = v_set1(seed[1] * 24.0f);
-    for (int64_t turn = 0; turn < n; turn++) {
+    for (int64_t i = 0; i < iterations; i++) {
         c0 = v_fma(c0, x, y);
         c1 = v_fma(c1, x, y);
         c2 = v_fma(c2, x, y);
@@ -4094,5 +4122,5 @@ static float eegen_peak_loop(int64_t n)
     c0 = v_add(c0, c23);
     return v_sum(c0);
 }
-EXPORT float eegen_peak(int64_t iterations) { return eegen_peak_loop(iterations); }
-EXPORT int64_t eegen_peak_flops(void) { return eegen_peak_flops_per_turn; }
+EXPORT float eegen_peak(int64_t iterations) { return peak_loop(iterations); }
+EXPORT int64_t eegen_peak_flops(void) { return PEAK_FLOPS; }
