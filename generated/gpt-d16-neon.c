@@ -569,14 +569,16 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
-   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly. Its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. ROLLED loops stay loops. */
 #define KERNEL static __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define UNROLL _Pragma("GCC unroll 64")
+#define ROLLED
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed inside this file only */
 #define EXPORT __attribute__((visibility("default")))
@@ -867,14 +869,14 @@ INLINE void product_16x48_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_16x48_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x48_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x48_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -890,27 +892,28 @@ INLINE void product_16x48_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x48_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x48_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x48_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x48_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x48_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x48_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x48_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -918,7 +921,7 @@ INLINE void product_16x48_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 48 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x48_tile_4_store(a, b, c, z + r * 48, i + r, n, sum[0][r]);
+        product_16x48_tile_4_store(z + r * 48, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_16x48(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -1143,14 +1146,14 @@ INLINE void product_16x16_add_tile_4_step(v4f *sum, const vf *a, const float **y
     product_16x16_add_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x16_add_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x16_add_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1166,9 +1169,9 @@ INLINE void product_16x16_add_tile_4_steps(v4f sum[][4], const float **x, const 
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x16_add_tile_4_store(const float *a, const float *b, float *c, const float *e_in,
-    const int32_t *pair_of, float *z, int64_t i, int64_t n, v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x16_add_tile_4_store(float *z, int64_t i, int64_t n, v4f sum, const float *e_in,
+    const int32_t *pair_of)
 {
     v_store(z, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + n), sum.val[0]));
     v_store(z + 4, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + n + 4), sum.val[1]));
@@ -1176,17 +1179,17 @@ INLINE void product_16x16_add_tile_4_store(const float *a, const float *b, float
     v_store(z + 12, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + n + 12), sum.val[3]));
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x16_add_tile_4(const float *a, const float *b, float *c, const float *e_in,
     const int32_t *pair_of, int64_t i, int64_t n, int64_t stride, int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x16_add_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x16_add_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -1194,7 +1197,7 @@ INLINE void product_16x16_add_tile_4(const float *a, const float *b, float *c, c
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x16_add_tile_4_store(a, b, c, e_in, pair_of, z + r * 16, i + r, n, sum[0][r]);
+        product_16x16_add_tile_4_store(z + r * 16, i + r, n, sum[0][r], e_in, pair_of);
 }
 
 KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
@@ -1280,14 +1283,14 @@ INLINE void product_16x64_relu_tile_4_step(v4f *sum, const vf *a, const float **
     product_16x64_relu_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x64_relu_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x64_relu_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1303,27 +1306,28 @@ INLINE void product_16x64_relu_tile_4_steps(v4f sum[][4], const float **x, const
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x64_relu_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x64_relu_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, v_relu(sum.val[0]));
     v_store(z + 4, v_relu(sum.val[1]));
     v_store(z + 8, v_relu(sum.val[2]));
     v_store(z + 12, v_relu(sum.val[3]));
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x64_relu_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x64_relu_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x64_relu_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x64_relu_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x64_relu_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -1331,7 +1335,7 @@ INLINE void product_16x64_relu_tile_4(const float *a, const float *b, float *c, 
     }
     float *z = c + v_opaque(i * 64 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x64_relu_tile_4_store(a, b, c, z + r * 64, i + r, n, sum[0][r]);
+        product_16x64_relu_tile_4_store(z + r * 64, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
@@ -1373,14 +1377,14 @@ INLINE void product_64x16_add_tile_4_step(v4f *sum, const vf *a, const float **y
     product_64x16_add_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_64x16_add_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_64x16_add_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 64 + at;
+        const float *from = x + r * 64 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1396,9 +1400,8 @@ INLINE void product_64x16_add_tile_4_steps(v4f sum[][4], const float **x, const 
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_64x16_add_tile_4_store(const float *a, const float *b, float *c, const float *r_in, float *z,
-    int64_t i, int64_t n, v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_64x16_add_tile_4_store(float *z, int64_t i, int64_t n, v4f sum, const float *r_in)
 {
     v_store(z, v_add(v_load(r_in + i * 16 + n), sum.val[0]));
     v_store(z + 4, v_add(v_load(r_in + i * 16 + n + 4), sum.val[1]));
@@ -1406,23 +1409,23 @@ INLINE void product_64x16_add_tile_4_store(const float *a, const float *b, float
     v_store(z + 12, v_add(v_load(r_in + i * 16 + n + 12), sum.val[3]));
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_64x16_add_tile_4(const float *a, const float *b, float *c, const float *r_in, int64_t i, int64_t n,
     int64_t stride, int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 64 };
+    const float *x = a + i * 64;
     const float *y = b + n;
     v_advance(y, 0);
-    product_64x16_add_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_64x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 32 - ahead; u += ahead)
-        product_64x16_add_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-    UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+        product_64x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+    x += 32;
     int64_t left = v_opaque(1);
     do {
         UNROLL for (int u = 0; u < 32; u += ahead)
-            product_64x16_add_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-        UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+            product_64x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+        x += 32;
     } while (--left);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
@@ -1431,7 +1434,7 @@ INLINE void product_64x16_add_tile_4(const float *a, const float *b, float *c, c
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_64x16_add_tile_4_store(a, b, c, r_in, z + r * 16, i + r, n, sum[0][r]);
+        product_64x16_add_tile_4_store(z + r * 16, i + r, n, sum[0][r], r_in);
 }
 
 KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
@@ -1473,14 +1476,14 @@ INLINE void product_16x28_tile_3_step(v3f *sum, const vf *a, const float **y, in
     product_16x28_tile_3_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x28_tile_3_steps(v3f sum[][5], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x28_tile_3_steps(v3f sum[][5], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[5], high[5];
     const v3f b = v3_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1496,26 +1499,27 @@ INLINE void product_16x28_tile_3_steps(v3f sum[][5], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x28_tile_3_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v3f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x28_tile_3_store(float *z, int64_t i, int64_t n, v3f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
 }
 
-/* `rows` rows of C from row i on, 12 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 12 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x28_tile_3(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v3f sum[4][5];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x28_tile_3_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x28_tile_3_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x28_tile_3_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x28_tile_3_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 2) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v3_add(sum[0][r], sum[2][r]);
@@ -1529,7 +1533,7 @@ INLINE void product_16x28_tile_3(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 28 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x28_tile_3_store(a, b, c, z + r * 28, i + r, n, sum[0][r]);
+        product_16x28_tile_3_store(z + r * 28, i + r, n, sum[0][r]);
 }
 
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
@@ -1549,14 +1553,14 @@ INLINE void product_16x28_tile_1_step(vf *sum, const vf *a, const float **y, int
     product_16x28_tile_1_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x28_tile_1_steps(vf sum[][9], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x28_tile_1_steps(vf sum[][9], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[9], high[9];
     const vf b = v_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1572,23 +1576,25 @@ INLINE void product_16x28_tile_1_steps(vf sum[][9], const float **x, const float
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x28_tile_1_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n, vf sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x28_tile_1_store(float *z, int64_t i, int64_t n, vf sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum);
 }
 
-/* `rows` rows of C from row i on, 4 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 4 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x28_tile_1(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     vf sum[4][9];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x28_tile_1_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x28_tile_1_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x28_tile_1_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x28_tile_1_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 2) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v_add(sum[0][r], sum[2][r]);
@@ -1602,7 +1608,7 @@ INLINE void product_16x28_tile_1(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 28 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x28_tile_1_store(a, b, c, z + r * 28, i + r, n, sum[0][r]);
+        product_16x28_tile_1_store(z + r * 28, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_16x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -1780,14 +1786,14 @@ INLINE void product_28x16_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_28x16_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_28x16_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_28x16_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 28 + at;
+        const float *from = x + r * 28 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1803,34 +1809,35 @@ INLINE void product_28x16_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_28x16_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_28x16_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_28x16_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 28 };
+    const float *x = a + i * 28;
     const float *y = b + n;
     v_advance(y, 0);
-    product_28x16_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_28x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 12 - ahead; u += ahead)
-        product_28x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-    if (ahead > 4) product_28x16_tile_4_steps(sum, x, &y, stride, 8, 4, rows, chains, 0);
-    UNROLL for (int r = 0; r < 1; r++) x[r] += 12;
+        product_28x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+    if (ahead > 4) product_28x16_tile_4_steps(sum, x, &y, stride, 4, rows, chains, 0, 8);
+    x += 12;
     int64_t left = v_opaque(1);
     do {
         UNROLL for (int u = 0; u < 16; u += ahead)
-            product_28x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-        UNROLL for (int r = 0; r < 1; r++) x[r] += 16;
+            product_28x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+        x += 16;
     } while (--left);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
@@ -1839,7 +1846,7 @@ INLINE void product_28x16_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_28x16_tile_4_store(a, b, c, z + r * 16, i + r, n, sum[0][r]);
+        product_28x16_tile_4_store(z + r * 16, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_28x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -2047,14 +2054,14 @@ INLINE void product_16x64_relu_grad_tile_4_step(v4f *sum, const vf *a, const flo
     product_16x64_relu_grad_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x64_relu_grad_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride,
-    int at, int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x64_relu_grad_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride,
+    int steps, int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -2070,9 +2077,8 @@ INLINE void product_16x64_relu_grad_tile_4_steps(v4f sum[][4], const float **x, 
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x64_relu_grad_tile_4_store(const float *a, const float *b, float *c, const float *h_in, float *z,
-    int64_t i, int64_t n, v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x64_relu_grad_tile_4_store(float *z, int64_t i, int64_t n, v4f sum, const float *h_in)
 {
     v_store(z, v_keep(sum.val[0], v_load(h_in + i * 64 + n)));
     v_store(z + 4, v_keep(sum.val[1], v_load(h_in + i * 64 + n + 4)));
@@ -2080,17 +2086,17 @@ INLINE void product_16x64_relu_grad_tile_4_store(const float *a, const float *b,
     v_store(z + 12, v_keep(sum.val[3], v_load(h_in + i * 64 + n + 12)));
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x64_relu_grad_tile_4(const float *a, const float *b, float *c, const float *h_in, int64_t i,
     int64_t n, int64_t stride, int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x64_relu_grad_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x64_relu_grad_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x64_relu_grad_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x64_relu_grad_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -2098,7 +2104,7 @@ INLINE void product_16x64_relu_grad_tile_4(const float *a, const float *b, float
     }
     float *z = c + v_opaque(i * 64 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x64_relu_grad_tile_4_store(a, b, c, h_in, z + r * 64, i + r, n, sum[0][r]);
+        product_16x64_relu_grad_tile_4_store(z + r * 64, i + r, n, sum[0][r], h_in);
 }
 
 KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
@@ -2307,14 +2313,14 @@ INLINE void product_64x16_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_64x16_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_64x16_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_64x16_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 64 + at;
+        const float *from = x + r * 64 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -2330,33 +2336,34 @@ INLINE void product_64x16_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_64x16_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_64x16_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_64x16_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 64 };
+    const float *x = a + i * 64;
     const float *y = b + n;
     v_advance(y, 0);
-    product_64x16_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_64x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 32 - ahead; u += ahead)
-        product_64x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-    UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+        product_64x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+    x += 32;
     int64_t left = v_opaque(1);
     do {
         UNROLL for (int u = 0; u < 32; u += ahead)
-            product_64x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-        UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+            product_64x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+        x += 32;
     } while (--left);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
@@ -2365,7 +2372,7 @@ INLINE void product_64x16_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_64x16_tile_4_store(a, b, c, z + r * 16, i + r, n, sum[0][r]);
+        product_64x16_tile_4_store(z + r * 16, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_64x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -2499,14 +2506,14 @@ INLINE void product_16x16_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_16x16_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x16_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x16_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -2522,27 +2529,28 @@ INLINE void product_16x16_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x16_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x16_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x16_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x16_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -2550,7 +2558,7 @@ INLINE void product_16x16_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x16_tile_4_store(a, b, c, z + r * 16, i + r, n, sum[0][r]);
+        product_16x16_tile_4_store(z + r * 16, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_16x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -2862,14 +2870,14 @@ INLINE void product_48x16_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_48x16_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_48x16_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_48x16_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 48 + at;
+        const float *from = x + r * 48 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -2885,33 +2893,34 @@ INLINE void product_48x16_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_48x16_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_48x16_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_48x16_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 48 };
+    const float *x = a + i * 48;
     const float *y = b + n;
     v_advance(y, 0);
-    product_48x16_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_48x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_48x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-    UNROLL for (int r = 0; r < 1; r++) x[r] += 16;
+        product_48x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+    x += 16;
     int64_t left = v_opaque(1);
     do {
         UNROLL for (int u = 0; u < 32; u += ahead)
-            product_48x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-        UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+            product_48x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+        x += 32;
     } while (--left);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
@@ -2920,7 +2929,7 @@ INLINE void product_48x16_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_48x16_tile_4_store(a, b, c, z + r * 16, i + r, n, sum[0][r]);
+        product_48x16_tile_4_store(z + r * 16, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_48x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)

@@ -427,14 +427,16 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
-   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly. Its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. ROLLED loops stay loops. */
 #define KERNEL static __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define UNROLL _Pragma("GCC unroll 64")
+#define ROLLED
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed inside this file only */
 #define EXPORT __attribute__((visibility("default")))
@@ -675,8 +677,9 @@ INLINE void product_64x192_tile_4(const float *a, const float *b, float *c, int6
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -933,8 +936,9 @@ INLINE void product_64x64_transposed_add_tile_4(const float *a, const float *b, 
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -1049,8 +1053,9 @@ INLINE void product_64x256_relu_tile_4(const float *a, const float *b, float *c,
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -1121,8 +1126,9 @@ INLINE void product_256x64_transposed_add_tile_4(const float *a, const float *b,
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     if (from < 128) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1200,13 +1206,16 @@ INLINE void product_64x32_transposed_tile_2(const float *a, const float *b, floa
     }
     if (chains > 2) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 2; v++)
-                UNROLL for (int i = 0; i < 2; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 2][r][v]);
+            UNROLL for (int v = 0; v < 2; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[2][r][v]);
+                sum[1][r][v] = v_add(sum[1][r][v], sum[3][r][v]);
+            }
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 2; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 2; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 2; v++)
@@ -1407,8 +1416,9 @@ INLINE void product_27x64_tile_4(const float *a, const float *b, float *c, int64
         product_27x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -1558,8 +1568,9 @@ INLINE void product_64x256_relu_grad_tile_4(const float *a, const float *b, floa
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -1768,8 +1779,9 @@ INLINE void product_256x64_transposed_tile_4(const float *a, const float *b, flo
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     if (from < 128) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1939,8 +1951,9 @@ INLINE void product_64x64_tile_4(const float *a, const float *b, float *c, int64
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -2244,8 +2257,9 @@ INLINE void product_192x64_transposed_tile_4(const float *a, const float *b, flo
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     if (from < 96) {
         UNROLL for (int r = 0; r < rows; r++)

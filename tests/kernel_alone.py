@@ -21,8 +21,9 @@ from eegen.emit.lines import fit
 from eegen.emit.source import environment
 from eegen.plan.kernels.kernel import Kernel
 from eegen.targets import TARGETS, Target
-from eegen.toolchain.compilation import build, emulator
-from eegen.toolchain.compiler import find_compiler
+from eegen.toolchain.cached_compilation import build
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
 
 SPANS = ("range", "span", "positions", "levels")
 NUMBERS = ("count", "capacity", "thread", "partial")

@@ -12,7 +12,8 @@ from eegen.emit import arena, calls, entries, expressions, functions
 from eegen.emit.lines import COLUMNS, fit, shell
 from eegen.plan.kernels.attention import Attention
 from eegen.plan.kernels.kernel import Kernel
-from eegen.plan.kernels.schedules import SCHEDULES
+from eegen.plan.kernels.schedules import lane_product, outer, product
+from eegen.plan.kernels.za_schedules import za_outer, za_product
 from eegen.plan.records import Plan, up
 from eegen.resources import resource
 
@@ -72,7 +73,7 @@ def environment() -> jinja2.Environment:
         "epilogue": expressions.epilogue,
         "printed_format": entries.printed_format,
         "served_call": entries.served_call,
-        **SCHEDULES,
+        **{schedule.__name__: schedule for schedule in (product, lane_product, outer, za_product, za_outer)},
     }
     return env
 

@@ -106,6 +106,11 @@ class Kernel:
         raise NotImplementedError
 
     @property
+    def tiling(self) -> str:
+        """The register tile in words, of a kernel that has one."""
+        return ""
+
+    @property
     def about(self) -> str:
         """One sentence for the comment above the function."""
         raise NotImplementedError

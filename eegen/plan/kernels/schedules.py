@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from eegen.plan.kernels.matrix import Outer, Product
 from eegen.targets import Panel, Target
@@ -134,6 +133,21 @@ class LaneProductSchedule:
     def bases_c(self, rows: int) -> int:
         return -(-rows // self.near_c)
 
+    @property
+    def fours(self) -> bool:
+        """Whether an iteration is no multiple of eight steps, and A is loaded for four at a time in it."""
+        return self.unroll % 8 != 0
+
+    @property
+    def start(self) -> str:
+        """Steps of the first group: as many as A is loaded for, unless there are fewer."""
+        return "ahead" if self.first >= 8 else str(self.first)
+
+    @property
+    def last(self) -> int:
+        """Where the last four of the first steps are, if they are left over by groups of eight; else 0."""
+        return self.first - 4 if self.first > 8 and self.first % 8 else 0
+
 
 def lane_product(k: Product, target: Target) -> LaneProductSchedule:
     """The steps that do not divide come first, and there are always some."""
@@ -231,6 +245,3 @@ def outer(k: Outer, target: Target) -> OuterSchedule:
     (a,) = pieces(-(-max(heights) // target.lanes), target.lanes)
     steps = (4 * stride for stride in (k.lda, k.ldb, k.ldg))
     return OuterSchedule(panels, k.tile.rows, whole, short, PARTS, k.streams, a, lines, *steps)
-
-
-SCHEDULES: dict[str, Any] = {function.__name__: function for function in (lane_product, product, outer)}
