@@ -91,7 +91,7 @@ def outer(b: Builder, value: Value) -> None:
         tile=b.context.outer_tile(m, n // b.lanes),
         fused=parameter.fused,
         streams=b.context.streams,
-        partial=b.target.exchanges_sums,
+        partial=b.target.exchanges_sums or weight in b.started,
         moments=b.context.moments if parameter.fused else (),
         schedule=b.target.outer_template,
     )
