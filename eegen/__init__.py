@@ -6,7 +6,7 @@
     run = model.train(steps=2000)
     model.sample(10)
 
-`eegen.Model` compiles a model, `eegen.load` reads a checkpoint; see eegen/api.py.
+`eegen.Model` compiles a model, `eegen.load` reads a checkpoint; see eegen/model.py.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """The names above, once they are asked for: importing eegen for its command line stays quick."""
+    """The names above, imported when they are first used: importing eegen alone stays quick."""
     if name in __all__:
-        from eegen import model as api
+        from eegen import model
 
-        return getattr(api, name)
+        return getattr(model, name)
     raise AttributeError(f"module 'eegen' has no attribute {name!r}")

@@ -1,7 +1,10 @@
-"""`python3 eegen COMMAND` in a clone sets the project up and runs the command; it needs nothing but Python.
+"""`python3 eegen COMMAND` in a clone sets the project up and runs the command; it needs only Python.
 
-    python3 eegen train    makes .venv with the packages and a clang in it, then runs `eegen train`
+    python3 eegen train    makes .venv with the packages, and a clang where there is none, then runs `eegen train`
     python3 eegen test     adds the test tools, then runs every check, the quick ones first
+
+The compiler is the one that EEGEN_CC names, else the newest clang on PATH, else the clang of the ziglang wheel, which
+is installed in .venv then. EEGEN_CC=ziglang is the wheel's, clang-19 is that clang; `test` installs either.
 
 Where eegen is installed, `python -m eegen COMMAND` is `eegen COMMAND`.
 """
@@ -37,7 +40,7 @@ NO_TESTS_COLLECTED = 5  # pytest's exit code
 def main(arguments: list[str]) -> int:
     use_supported_python()
     testing = arguments[:1] == ["test"]
-    set_up((["test"] if testing else []) + ([] if has_clang() else ["clang"]))
+    set_up((["test"] if testing else []) + ([] if has_compiler() else ["clang"]))
     eegen = str(VENV / "bin" / "eegen")
     if testing:
         return check(eegen, arguments[1:])
@@ -45,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def use_supported_python() -> None:
-    """Hand over to a newer Python on PATH where this one is too old."""
+    """Run this again with a newer Python on PATH where this one is too old."""
     if sys.hexversion >= 0x030A0000:
         return
     for minor in range(13, 9, -1):
@@ -62,22 +65,27 @@ def set_up(extras: list[str]) -> None:
     stamp = STAMP.read_text().split() if working and STAMP.exists() else []
     if stamp[:1] == [source] and set(extras) <= set(stamp[1:]):
         return
-    if not working or subprocess.call([PYTHON, "-c", "import pip"], stderr=subprocess.DEVNULL):
+    if not working or not can_run([PYTHON, "-I", "-c", "import pip"]):
         make_venv(clear=not working)
     say(f"installing eegen and the packages it needs in {VENV}" + (f", with {', '.join(extras)}" if extras else ""))
     if "clang" in extras:
         say("no clang was found, so the ziglang wheel (about 100 MB) brings one")
     wanted = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
-    run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", wanted])
+    run([*module("pip", PYTHON), "install", "--quiet", "--disable-pip-version-check", "--editable", wanted])
     STAMP.write_text("\n".join([source, *sorted(set(extras) | set(stamp[1:]))]) + "\n")
+
+
+def module(name: str, python: str | Path = sys.executable) -> list[str | Path]:
+    """The command that runs an installed module; -I: never a file of that name in the current folder."""
+    return [python, "-I", "-m", name]
 
 
 def make_venv(clear: bool) -> None:
     say(f"making {VENV} with Python {sys.version.split()[0]}")
-    venv: list[str | Path] = [sys.executable, "-m", "venv", *(["--clear"] if clear else []), VENV]
-    if not can_run([sys.executable, "-m", "ensurepip", "--version"]):
+    venv = [*module("venv"), *(["--clear"] if clear else []), VENV]
+    if not can_run([*module("ensurepip"), "--version"]):
         # Another pip, where there is one, can install itself into an environment without it.
-        pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet", "pip"]
+        pip = [*module("pip"), "--python", PYTHON, "install", "--quiet", "pip"]
         if can_run([*venv, "--without-pip"]) and can_run(pip):
             return
         add_venv_module()
@@ -97,24 +105,26 @@ def add_venv_module() -> None:
     run([*rights, "apt-get", "install", "-y", "-qq", package])
 
 
-def has_clang() -> bool:
-    if os.environ.get("EEGEN_CC"):
-        return True
+def has_compiler() -> bool:
+    """Whether the compiler that eegen will use is there, or is not the wheel's."""
+    named = os.environ.get("EEGEN_CC", "").strip()
+    if named:
+        return named not in ("zig", "ziglang") or shutil.which(named) is not None
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     found = [clang for folder in folders for name in ("clang", "clang-[0-9]*") for clang in sorted(folder.glob(name))]
-    # A Mac without the command line tools has a clang that only says so: ask, rather than look.
+    # A Mac without the command line tools has a clang that only prints that they are missing: run it.
     return any(can_run([clang, "--version"]) for clang in found)
 
 
 def check(eegen: str, pytest_arguments: list[str]) -> int:
-    """Every check, in the order in which they fail fastest; stops at the first that fails."""
+    """Run every check, the quickest first, up to the first that fails; returns its exit code."""
     os.chdir(ROOT)
     os.environ["PATH"] = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     say("eegen doctor --fix")
     if subprocess.call([eegen, "doctor", "--fix"]):
         if os.environ.get("CI"):
             return 1
-        say("going on without what is missing: the tests that need it are skipped")
+        say("the tests that need what is missing are skipped")
     for tool, *options in CHECKS:
         more = pytest_arguments if tool == "pytest" else []
         say(" ".join([tool, *options, *more]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -122,7 +121,9 @@ def read_options(path: Path, options: Group, texts: tuple[str, ...] = ()) -> tup
     for key, value in flat:
         name = key.replace("-", "_")
         if name not in options:
-            close = difflib.get_close_matches(name, options, 1)
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, options, 1)
             hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(options)}"
             raise EegenError(f"{path} has the unknown option {key!r}; {hint}")
         found.setdefault(name, _toml_value(path, key, value, options[name]))

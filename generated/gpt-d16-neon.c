@@ -453,8 +453,9 @@ enum {
     PACKED = 3520, /* floats of the packed copies of matrices */
     SLOTS = 16, /* of row buffers */
     SCRATCH = 0, SUMS = 688, WORK = 0, /* floats of memory that each thread has */
+    LOGITS = 28, /* floats of a row of logits */
     KERNELS = 24, THREADS = 64,
-    HEADER_BYTES = 1920,
+    HEADER_BYTES = 1984,
 };
 #define RMS_EPS 1e-5f
 
@@ -541,6 +542,7 @@ typedef struct eegen {
     int64_t at_parent;                /* row of the prefix without its last token, -1 at the root */
     int64_t at_count;                 /* positions of the batch at this row */
     int64_t at_target_at;             /* where the logit of each position's target is among the logits */
+    int64_t at_target_counts;         /* positions with this logit as their target, 0 between calls */
     int64_t at_sample_of;             /* sample of a row */
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
@@ -567,14 +569,16 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
-   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly. Its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. ROLLED loops stay loops. */
 #define KERNEL static __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define UNROLL _Pragma("GCC unroll 64")
+#define ROLLED
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed inside this file only */
 #define EXPORT __attribute__((visibility("default")))
@@ -865,14 +869,14 @@ INLINE void product_16x48_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_16x48_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x48_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x48_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -888,27 +892,28 @@ INLINE void product_16x48_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x48_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x48_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x48_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x48_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x48_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x48_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x48_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -916,7 +921,7 @@ INLINE void product_16x48_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 48 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x48_tile_4_store(a, b, c, z + r * 48, i + r, n, sum[0][r]);
+        product_16x48_tile_4_store(z + r * 48, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_16x48(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -1140,14 +1145,14 @@ INLINE void product_16x16_add_tile_4_step(v4f *sum, const vf *a, const float **y
     product_16x16_add_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x16_add_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x16_add_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1163,9 +1168,9 @@ INLINE void product_16x16_add_tile_4_steps(v4f sum[][4], const float **x, const 
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x16_add_tile_4_store(const float *a, const float *b, float *c, const float *e_in,
-    const int32_t *pair_of, float *z, int64_t i, int64_t n, v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x16_add_tile_4_store(float *z, int64_t i, int64_t n, v4f sum, const float *e_in,
+    const int32_t *pair_of)
 {
     v_store(z, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + n), sum.val[0]));
     v_store(z + 4, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + n + 4), sum.val[1]));
@@ -1173,17 +1178,17 @@ INLINE void product_16x16_add_tile_4_store(const float *a, const float *b, float
     v_store(z + 12, v_add(v_load(e_in + (int64_t)pair_of[i] * 16 + n + 12), sum.val[3]));
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x16_add_tile_4(const float *a, const float *b, float *c, const float *e_in,
     const int32_t *pair_of, int64_t i, int64_t n, int64_t stride, int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x16_add_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x16_add_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -1191,7 +1196,7 @@ INLINE void product_16x16_add_tile_4(const float *a, const float *b, float *c, c
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x16_add_tile_4_store(a, b, c, e_in, pair_of, z + r * 16, i + r, n, sum[0][r]);
+        product_16x16_add_tile_4_store(z + r * 16, i + r, n, sum[0][r], e_in, pair_of);
 }
 
 KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
@@ -1277,14 +1282,14 @@ INLINE void product_16x64_relu_tile_4_step(v4f *sum, const vf *a, const float **
     product_16x64_relu_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x64_relu_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x64_relu_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1300,27 +1305,28 @@ INLINE void product_16x64_relu_tile_4_steps(v4f sum[][4], const float **x, const
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x64_relu_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x64_relu_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, v_relu(sum.val[0]));
     v_store(z + 4, v_relu(sum.val[1]));
     v_store(z + 8, v_relu(sum.val[2]));
     v_store(z + 12, v_relu(sum.val[3]));
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x64_relu_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x64_relu_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x64_relu_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x64_relu_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x64_relu_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -1328,7 +1334,7 @@ INLINE void product_16x64_relu_tile_4(const float *a, const float *b, float *c, 
     }
     float *z = c + v_opaque(i * 64 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x64_relu_tile_4_store(a, b, c, z + r * 64, i + r, n, sum[0][r]);
+        product_16x64_relu_tile_4_store(z + r * 64, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
@@ -1370,14 +1376,14 @@ INLINE void product_64x16_add_tile_4_step(v4f *sum, const vf *a, const float **y
     product_64x16_add_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_64x16_add_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_64x16_add_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 64 + at;
+        const float *from = x + r * 64 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1393,9 +1399,8 @@ INLINE void product_64x16_add_tile_4_steps(v4f sum[][4], const float **x, const 
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_64x16_add_tile_4_store(const float *a, const float *b, float *c, const float *r_in, float *z,
-    int64_t i, int64_t n, v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_64x16_add_tile_4_store(float *z, int64_t i, int64_t n, v4f sum, const float *r_in)
 {
     v_store(z, v_add(v_load(r_in + i * 16 + n), sum.val[0]));
     v_store(z + 4, v_add(v_load(r_in + i * 16 + n + 4), sum.val[1]));
@@ -1403,23 +1408,23 @@ INLINE void product_64x16_add_tile_4_store(const float *a, const float *b, float
     v_store(z + 12, v_add(v_load(r_in + i * 16 + n + 12), sum.val[3]));
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_64x16_add_tile_4(const float *a, const float *b, float *c, const float *r_in, int64_t i, int64_t n,
     int64_t stride, int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 64 };
+    const float *x = a + i * 64;
     const float *y = b + n;
     v_advance(y, 0);
-    product_64x16_add_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_64x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 32 - ahead; u += ahead)
-        product_64x16_add_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-    UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+        product_64x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+    x += 32;
     int64_t left = v_opaque(1);
     do {
         UNROLL for (int u = 0; u < 32; u += ahead)
-            product_64x16_add_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-        UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+            product_64x16_add_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+        x += 32;
     } while (--left);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
@@ -1428,7 +1433,7 @@ INLINE void product_64x16_add_tile_4(const float *a, const float *b, float *c, c
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_64x16_add_tile_4_store(a, b, c, r_in, z + r * 16, i + r, n, sum[0][r]);
+        product_64x16_add_tile_4_store(z + r * 16, i + r, n, sum[0][r], r_in);
 }
 
 KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
@@ -1470,14 +1475,14 @@ INLINE void product_16x28_tile_3_step(v3f *sum, const vf *a, const float **y, in
     product_16x28_tile_3_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x28_tile_3_steps(v3f sum[][5], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x28_tile_3_steps(v3f sum[][5], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[5], high[5];
     const v3f b = v3_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1493,26 +1498,27 @@ INLINE void product_16x28_tile_3_steps(v3f sum[][5], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x28_tile_3_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v3f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x28_tile_3_store(float *z, int64_t i, int64_t n, v3f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
 }
 
-/* `rows` rows of C from row i on, 12 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 12 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x28_tile_3(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v3f sum[4][5];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x28_tile_3_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x28_tile_3_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x28_tile_3_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x28_tile_3_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 2) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v3_add(sum[0][r], sum[2][r]);
@@ -1526,7 +1532,7 @@ INLINE void product_16x28_tile_3(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 28 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x28_tile_3_store(a, b, c, z + r * 28, i + r, n, sum[0][r]);
+        product_16x28_tile_3_store(z + r * 28, i + r, n, sum[0][r]);
 }
 
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
@@ -1546,14 +1552,14 @@ INLINE void product_16x28_tile_1_step(vf *sum, const vf *a, const float **y, int
     product_16x28_tile_1_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x28_tile_1_steps(vf sum[][9], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x28_tile_1_steps(vf sum[][9], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[9], high[9];
     const vf b = v_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1569,23 +1575,25 @@ INLINE void product_16x28_tile_1_steps(vf sum[][9], const float **x, const float
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x28_tile_1_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n, vf sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x28_tile_1_store(float *z, int64_t i, int64_t n, vf sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum);
 }
 
-/* `rows` rows of C from row i on, 4 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 4 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x28_tile_1(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     vf sum[4][9];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x28_tile_1_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x28_tile_1_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x28_tile_1_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x28_tile_1_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 2) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v_add(sum[0][r], sum[2][r]);
@@ -1599,7 +1607,7 @@ INLINE void product_16x28_tile_1(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 28 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x28_tile_1_store(a, b, c, z + r * 28, i + r, n, sum[0][r]);
+        product_16x28_tile_1_store(z + r * 28, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_16x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -1644,94 +1652,115 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
-/* Added to the last columns: those that are not real become so small that e^x is 0. */
-static const float no_columns[4] = { 0, 0, 0, -1e30f, };
+/* The smaller of a logit and its limit: past the vocabulary, from column 24 on, -infinity, whose exponential is 0. */
+static const float cross_entropy_27_limits[] = {
+    __builtin_inff(), __builtin_inff(), __builtin_inff(), -__builtin_inff(),
+};
 
-/* Some rows and all positions at them. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target];
-   x becomes (n p - counts) / positions. */
+/* The largest logit of one row, or of each of 4. */
+static inline __attribute__((always_inline)) void cross_entropy_27_maxima(const float *x, float *maxima, int rows)
+{
+    vf top[4];
+    for (int i = 0; i < rows; i++)
+        top[i] = v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24));
+    for (int c = 0; c < 24; c += 4)
+        for (int i = 0; i < rows; i++)
+            top[i] = v_max(top[i], v_load(x + i * 28 + c));
+    if (rows == 1)
+        *maxima = v_hmax(top[0]);
+    else
+        v_store4(maxima, v_maxes(top[0], top[1], top[2], top[3]));
+}
+
+/* x becomes e^(x - maximum), in the same rows; their sums. */
+static inline __attribute__((always_inline)) void cross_entropy_27_powers(float *x, const float *maxima, float *sums,
+    int rows)
+{
+    vf top[4], sum[4];
+    for (int i = 0; i < rows; i++)
+        top[i] = v_set1(maxima[i]);
+    for (int i = 0; i < rows; i++) {
+        const vf e = v_exp(v_sub(v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24)), top[i]));
+        sum[i] = e;
+        v_store(x + i * 28 + 24, e);
+    }
+    for (int c = 0; c < 24; c += 4)
+        for (int i = 0; i < rows; i++) {
+            const vf e = v_exp(v_sub(v_load(x + i * 28 + c), top[i]));
+            sum[i] = v_add(sum[i], e);
+            v_store(x + i * 28 + c, e);
+        }
+    if (rows == 1)
+        *sums = v_sum(sum[0]);
+    else
+        v_store4(sums, v_sums(sum[0], sum[1], sum[2], sum[3]));
+}
+
+/* x, rows of exponentials, becomes their share of the sum times weight, which is count / positions. */
+static inline __attribute__((always_inline)) void cross_entropy_27_shares(float *x, const float *weights, int rows)
+{
+    vf weight[4];
+    for (int i = 0; i < rows; i++)
+        weight[i] = v_set1(weights[i]);
+    for (int c = 0; c < 28; c += 4)
+        for (int i = 0; i < rows; i++)
+            v_store(x + i * 28 + c, v_mul(v_load(x + i * 28 + c), weight[i]));
+}
+
+/* Rows and all positions at them. Per row with n positions: loss += n (maximum + log sum of e^(x - maximum)) - the
+   logits of
+   their targets; x becomes (n softmax(x) - positions with this target) / all positions of the batch. The positions are
+   counted first, as a difference for each would round as often. */
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
     const int64_t *target_at = longs_of(s, s->at_target_at);
-    const float inverse = 1.0f / (float)s->count;
+    float *target_counts = floats_of(s, s->at_target_counts);
+    const float batch_positions = (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[target_at[i]];
-    for (int64_t r = all.lo; r < all.hi; r += 32) {
-        const int64_t rows = all.hi - r < 32 ? all.hi - r : 32;
-        float m[32], z[32], *x = logits + r * 28, *y;
-        int64_t q;
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            vf a[4];
-            for (int i = 0; i < 4; i++) a[i] = v_add(v_load(no_columns + 0), v_load(y + i * 28 + 24));
-            for (int j = 0; j < 24; j += 4) {
-                for (int i = 0; i < 4; i++) a[i] = v_max(a[i], v_load(y + i * 28 + j));
-            }
-            v_store4(m + q, v_maxes(a[0], a[1], a[2], a[3]));
+    for (int64_t i = positions.lo; i < positions.hi; i++) {
+        total -= logits[target_at[i]];
+        target_counts[target_at[i]] += 1.0f;
+    }
+    for (int64_t first = all.lo; first < all.hi; first += 32) {
+        const int64_t rows = all.hi - first < 32 ? all.hi - first : 32;
+        float maxima[32], sums[32], *x = logits + first * 28;
+        int64_t r;
+        /* Not unrolled: the block is known to be short, and clang would write each step out eight times. */
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4)
+            cross_entropy_27_maxima(x + r * 28, maxima + r, 4);
+#pragma GCC unroll 1
+        for (; r < rows; r++)
+            cross_entropy_27_maxima(x + r * 28, maxima + r, 1);
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4)
+            cross_entropy_27_powers(x + r * 28, maxima + r, sums + r, 4);
+#pragma GCC unroll 1
+        for (; r < rows; r++)
+            cross_entropy_27_powers(x + r * 28, maxima + r, sums + r, 1);
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4) {
+            const float4 n = __builtin_convertvector(*(const four *)(count + first + r), float4);
+            const float4 sum = *(const float4 *)(sums + r), maximum = *(const float4 *)(maxima + r);
+            const double4 logs = natural_logs(__builtin_convertvector(sum, double4));
+            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(maximum, double4) + logs);
+            v_store4(sums + r, n / batch_positions / sum);
+            cross_entropy_27_shares(x + r * 28, sums + r, 4);
         }
-        for (; q < rows; q++, y += 28) {
-            vf a;
-            a = v_add(v_load(no_columns + 0), v_load(y + 24));
-            for (int j = 0; j < 24; j += 4) {
-                a = v_max(a, v_load(y + j));
-            }
-            m[q] = v_hmax(a);
-        }
-
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            const vf top[4] = { v_set1(m[q]), v_set1(m[q + 1]), v_set1(m[q + 2]), v_set1(m[q + 3]) };
-            vf a[4];
-            for (int i = 0; i < 4; i++) { const vf e =
-                v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + i * 28 + 24)), top[i])); a[i] = e;
-                v_store(y + i * 28 + 24, e); }
-            for (int j = 0; j < 24; j += 4) {
-                for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_load(y + i * 28 + j), top[i])); a[i] =
-                    v_add(a[i], e); v_store(y + i * 28 + j, e); }
-            }
-            v_store4(z + q, v_sums(a[0], a[1], a[2], a[3]));
-        }
-        for (; q < rows; q++, y += 28) {
-            const vf top = v_set1(m[q]);
-            vf a;
-            { const vf e = v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + 24)), top)); a = e; v_store(y + 24, e);
-                }
-            for (int j = 0; j < 24; j += 4) {
-                { const vf e = v_exp(v_sub(v_load(y + j), top)); a = v_add(a, e); v_store(y + j, e); }
-            }
-            z[q] = v_sum(a);
-        }
-
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            const float4 n = __builtin_convertvector(*(const four *)(count + r + q), float4), sums =
-                *(const float4 *)(z + q);
-            const double4 logs = natural_logs(__builtin_convertvector(sums, double4));
-            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(*(const float4 *)(m + q), double4)
-                + logs);
-            v_store4(z + q, n * inverse / sums);
-            const vf share[4] = { v_set1(z[q]), v_set1(z[q + 1]), v_set1(z[q + 2]), v_set1(z[q + 3]) };
-            for (int j = 0; j < 28; j += 4) {
-                for (int i = 0; i < 4; i++) v_store(y + i * 28 + j, v_mul(v_load(y + i * 28 + j), share[i]));
-            }
-        }
-        for (; q < rows; q++, y += 28) {
-            total += count[r + q] * (m[q] + natural_log(z[q]));
-            z[q] = (float)count[r + q] * inverse / z[q];
-            const vf share = v_set1(z[q]);
-            for (int j = 0; j < 28; j += 4) {
-                v_store(y + j, v_mul(v_load(y + j), share));
-            }
+#pragma GCC unroll 1
+        for (; r < rows; r++) {
+            const float n = (float)count[first + r];
+            total += n * (maxima[r] + natural_log(sums[r]));
+            sums[r] = n / batch_positions / sums[r];
+            cross_entropy_27_shares(x + r * 28, sums + r, 1);
         }
     }
-    for (int64_t i = positions.lo; i < positions.hi; i++) logits[target_at[i]] -= inverse;
+    for (int64_t i = positions.lo; i < positions.hi; i++) {
+        logits[target_at[i]] -= target_counts[target_at[i]] / batch_positions;
+        target_counts[target_at[i]] = 0.0f; /* and what other positions subtract there */
+    }
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
@@ -1757,14 +1786,14 @@ INLINE void product_28x16_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_28x16_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_28x16_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_28x16_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 28 + at;
+        const float *from = x + r * 28 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -1780,34 +1809,35 @@ INLINE void product_28x16_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_28x16_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_28x16_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_28x16_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 28 };
+    const float *x = a + i * 28;
     const float *y = b + n;
     v_advance(y, 0);
-    product_28x16_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_28x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 12 - ahead; u += ahead)
-        product_28x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-    if (ahead > 4) product_28x16_tile_4_steps(sum, x, &y, stride, 8, 4, rows, chains, 0);
-    UNROLL for (int r = 0; r < 1; r++) x[r] += 12;
+        product_28x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+    if (ahead > 4) product_28x16_tile_4_steps(sum, x, &y, stride, 4, rows, chains, 0, 8);
+    x += 12;
     int64_t left = v_opaque(1);
     do {
         UNROLL for (int u = 0; u < 16; u += ahead)
-            product_28x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-        UNROLL for (int r = 0; r < 1; r++) x[r] += 16;
+            product_28x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+        x += 16;
     } while (--left);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
@@ -1816,7 +1846,7 @@ INLINE void product_28x16_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_28x16_tile_4_store(a, b, c, z + r * 16, i + r, n, sum[0][r]);
+        product_28x16_tile_4_store(z + r * 16, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_28x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -2024,14 +2054,14 @@ INLINE void product_16x64_relu_grad_tile_4_step(v4f *sum, const vf *a, const flo
     product_16x64_relu_grad_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x64_relu_grad_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride,
-    int at, int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x64_relu_grad_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride,
+    int steps, int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -2047,9 +2077,8 @@ INLINE void product_16x64_relu_grad_tile_4_steps(v4f sum[][4], const float **x, 
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x64_relu_grad_tile_4_store(const float *a, const float *b, float *c, const float *h_in, float *z,
-    int64_t i, int64_t n, v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x64_relu_grad_tile_4_store(float *z, int64_t i, int64_t n, v4f sum, const float *h_in)
 {
     v_store(z, v_keep(sum.val[0], v_load(h_in + i * 64 + n)));
     v_store(z + 4, v_keep(sum.val[1], v_load(h_in + i * 64 + n + 4)));
@@ -2057,17 +2086,17 @@ INLINE void product_16x64_relu_grad_tile_4_store(const float *a, const float *b,
     v_store(z + 12, v_keep(sum.val[3], v_load(h_in + i * 64 + n + 12)));
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x64_relu_grad_tile_4(const float *a, const float *b, float *c, const float *h_in, int64_t i,
     int64_t n, int64_t stride, int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x64_relu_grad_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x64_relu_grad_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x64_relu_grad_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x64_relu_grad_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -2075,7 +2104,7 @@ INLINE void product_16x64_relu_grad_tile_4(const float *a, const float *b, float
     }
     float *z = c + v_opaque(i * 64 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x64_relu_grad_tile_4_store(a, b, c, h_in, z + r * 64, i + r, n, sum[0][r]);
+        product_16x64_relu_grad_tile_4_store(z + r * 64, i + r, n, sum[0][r], h_in);
 }
 
 KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
@@ -2284,14 +2313,14 @@ INLINE void product_64x16_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_64x16_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_64x16_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_64x16_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 64 + at;
+        const float *from = x + r * 64 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -2307,33 +2336,34 @@ INLINE void product_64x16_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_64x16_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_64x16_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_64x16_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 64 };
+    const float *x = a + i * 64;
     const float *y = b + n;
     v_advance(y, 0);
-    product_64x16_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_64x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 32 - ahead; u += ahead)
-        product_64x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-    UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+        product_64x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+    x += 32;
     int64_t left = v_opaque(1);
     do {
         UNROLL for (int u = 0; u < 32; u += ahead)
-            product_64x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-        UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+            product_64x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+        x += 32;
     } while (--left);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
@@ -2342,7 +2372,7 @@ INLINE void product_64x16_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_64x16_tile_4_store(a, b, c, z + r * 16, i + r, n, sum[0][r]);
+        product_64x16_tile_4_store(z + r * 16, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_64x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -2475,14 +2505,14 @@ INLINE void product_16x16_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_16x16_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_16x16_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_16x16_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 16 + at;
+        const float *from = x + r * 16 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -2498,27 +2528,28 @@ INLINE void product_16x16_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_16x16_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_16x16_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_16x16_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 16 };
+    const float *x = a + i * 16;
     const float *y = b + n;
     v_advance(y, 0);
-    product_16x16_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_16x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_16x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
+        product_16x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
             sum[0][r] = v4_add(sum[0][r], sum[1][r]);
@@ -2526,7 +2557,7 @@ INLINE void product_16x16_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_16x16_tile_4_store(a, b, c, z + r * 16, i + r, n, sum[0][r]);
+        product_16x16_tile_4_store(z + r * 16, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_16x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -2836,14 +2867,14 @@ INLINE void product_48x16_tile_4_step(v4f *sum, const vf *a, const float **y, in
     product_48x16_tile_4_fma(sum, a, b, u, rows, first);
 }
 
-/* 4 steps, or 8 where there are registers for two vectors of a row of A, the first of a tile or later ones. */
-INLINE void product_48x16_tile_4_steps(v4f sum[][4], const float **x, const float **y, int64_t stride, int at,
-    int steps, int rows, int chains, int first)
+/* 4 steps, or 8 where there are registers for two vectors of a row of A; the first of a tile or later ones. */
+INLINE void product_48x16_tile_4_steps(v4f sum[][4], const float *x, const float **y, int64_t stride, int steps,
+    int rows, int chains, int first, int at)
 {
     vf low[4], high[4];
     const v4f b = v4_load(*y);
     UNROLL for (int r = 0; r < rows; r++) {
-        const float *from = x[0] + r * 48 + at;
+        const float *from = x + r * 48 + at;
         low[r] = v_load(from);
         if (steps > 4) high[r] = v_load(from + 4);
     }
@@ -2859,33 +2890,34 @@ INLINE void product_48x16_tile_4_steps(v4f sum[][4], const float **x, const floa
     }
 }
 
-/* Finished sums of row i go to z. */
-INLINE void product_48x16_tile_4_store(const float *a, const float *b, float *c, float *z, int64_t i, int64_t n,
-    v4f sum)
+/* The finished sums of row i, from column n on, go to z. */
+INLINE void product_48x16_tile_4_store(float *z, int64_t i, int64_t n, v4f sum)
 {
+    (void)i;
+    (void)n;
     v_store(z, sum.val[0]);
     v_store(z + 4, sum.val[1]);
     v_store(z + 8, sum.val[2]);
     v_store(z + 12, sum.val[3]);
 }
 
-/* `rows` rows of C from row i on, 16 columns from column n on. `ahead`: for how many steps A is loaded at once. */
+/* `rows` rows of C from row i on, 16 columns from column n on. A is loaded for `ahead` steps at once. */
 INLINE void product_48x16_tile_4(const float *a, const float *b, float *c, int64_t i, int64_t n, int64_t stride,
     int rows, int chains, int ahead)
 {
     v4f sum[2][4];
-    const float *x[1] = { a + i * 48 };
+    const float *x = a + i * 48;
     const float *y = b + n;
     v_advance(y, 0);
-    product_48x16_tile_4_steps(sum, x, &y, stride, 0, ahead, rows, chains, 1);
+    product_48x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 1, 0);
     UNROLL for (int u = ahead; u <= 16 - ahead; u += ahead)
-        product_48x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-    UNROLL for (int r = 0; r < 1; r++) x[r] += 16;
+        product_48x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+    x += 16;
     int64_t left = v_opaque(1);
     do {
         UNROLL for (int u = 0; u < 32; u += ahead)
-            product_48x16_tile_4_steps(sum, x, &y, stride, u, ahead, rows, chains, 0);
-        UNROLL for (int r = 0; r < 1; r++) x[r] += 32;
+            product_48x16_tile_4_steps(sum, x, &y, stride, ahead, rows, chains, 0, u);
+        x += 32;
     } while (--left);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++) {
@@ -2894,7 +2926,7 @@ INLINE void product_48x16_tile_4(const float *a, const float *b, float *c, int64
     }
     float *z = c + v_opaque(i * 16 + n);
     UNROLL for (int r = 0; r < rows; r++)
-        product_48x16_tile_4_store(a, b, c, z + r * 16, i + r, n, sum[0][r]);
+        product_48x16_tile_4_store(z + r * 16, i + r, n, sum[0][r]);
 }
 
 KERNEL void product_48x16(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo, int64_t hi)
@@ -3658,6 +3690,8 @@ EXPORT int64_t eegen_train_arena(void *arena)
     at += 4 * (rows);
     s->at_target_at = at = whole_lines(at);
     at += 8 * (targets);
+    s->at_target_counts = at = whole_lines(at);
+    at += 4 * (rows * LOGITS);
     s->at_ancestors_prefix = at = whole_lines(at);
     at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
@@ -3903,6 +3937,8 @@ EXPORT int64_t eegen_infer_arena(void *arena)
     at += 4 * (rows);
     s->at_target_at = at = whole_lines(at);
     at += 8 * (targets);
+    s->at_target_counts = at = whole_lines(at);
+    at += 4 * (rows * LOGITS);
     s->at_sample_of = at = whole_lines(at);
     at += 4 * (rows);
     s->at_ancestors_prefix = at = whole_lines(at);

@@ -320,8 +320,9 @@ enum {
     PACKED = 0, /* floats of the packed copies of matrices */
     SLOTS = 16, /* of row buffers */
     SCRATCH = 8192, SUMS = 2752, WORK = 0, /* floats of memory that each thread has */
+    LOGITS = 32, /* floats of a row of logits */
     KERNELS = 24, THREADS = 64,
-    HEADER_BYTES = 1920,
+    HEADER_BYTES = 1984,
 };
 #define RMS_EPS 1e-5f
 
@@ -399,6 +400,7 @@ typedef struct eegen {
     int64_t at_parent;                /* row of the prefix without its last token, -1 at the root */
     int64_t at_count;                 /* positions of the batch at this row */
     int64_t at_target_at;             /* where the logit of each position's target is among the logits */
+    int64_t at_target_counts;         /* positions with this logit as their target, 0 between calls */
     int64_t at_sample_of;             /* sample of a row */
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
@@ -425,14 +427,16 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
-   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly. Its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. ROLLED loops stay loops. */
 #define KERNEL static __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define UNROLL _Pragma("GCC unroll 64")
+#define ROLLED
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed inside this file only */
 #define EXPORT __attribute__((visibility("default")))
@@ -673,8 +677,9 @@ INLINE void product_64x192_tile_4(const float *a, const float *b, float *c, int6
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -932,8 +937,9 @@ INLINE void product_64x64_transposed_add_tile_4(const float *a, const float *b, 
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -1048,8 +1054,9 @@ INLINE void product_64x256_relu_tile_4(const float *a, const float *b, float *c,
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -1120,8 +1127,9 @@ INLINE void product_256x64_transposed_add_tile_4(const float *a, const float *b,
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     if (from < 128) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1199,13 +1207,16 @@ INLINE void product_64x32_transposed_tile_2(const float *a, const float *b, floa
     }
     if (chains > 2) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 2; v++)
-                UNROLL for (int i = 0; i < 2; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 2][r][v]);
+            UNROLL for (int v = 0; v < 2; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[2][r][v]);
+                sum[1][r][v] = v_add(sum[1][r][v], sum[3][r][v]);
+            }
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 2; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 2; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 2; v++)
@@ -1257,94 +1268,118 @@ KERNEL void product_64x32_transposed(const float *restrict a, const float *restr
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 256 bytes a row. Used by: loss. */
-/* Added to the last columns: those that are not real become so small that e^x is 0. */
-static const float no_columns[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, };
+/* The smaller of a logit and its limit: past the vocabulary, from column 16 on, -infinity, whose exponential is 0. */
+static const float cross_entropy_27_limits[] = {
+    __builtin_inff(), __builtin_inff(), __builtin_inff(), __builtin_inff(), __builtin_inff(), __builtin_inff(),
+        __builtin_inff(), __builtin_inff(),
+    __builtin_inff(), __builtin_inff(), __builtin_inff(), -__builtin_inff(), -__builtin_inff(), -__builtin_inff(),
+        -__builtin_inff(), -__builtin_inff(),
+};
 
-/* Some rows and all positions at them. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target];
-   x becomes (n p - counts) / positions. */
+/* The largest logit of one row, or of each of 4. */
+static inline __attribute__((always_inline)) void cross_entropy_27_maxima(const float *x, float *maxima, int rows)
+{
+    vf top[4];
+    for (int i = 0; i < rows; i++)
+        top[i] = v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 32 + 16));
+    for (int c = 0; c < 16; c += 16)
+        for (int i = 0; i < rows; i++)
+            top[i] = v_max(top[i], v_load(x + i * 32 + c));
+    if (rows == 1)
+        *maxima = v_hmax(top[0]);
+    else
+        v_store4(maxima, v_maxes(top[0], top[1], top[2], top[3]));
+}
+
+/* x becomes e^(x - maximum), in the same rows; their sums. */
+static inline __attribute__((always_inline)) void cross_entropy_27_powers(float *x, const float *maxima, float *sums,
+    int rows)
+{
+    vf top[4], sum[4];
+    for (int i = 0; i < rows; i++)
+        top[i] = v_set1(maxima[i]);
+    for (int i = 0; i < rows; i++) {
+        const vf e = v_exp(v_sub(v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 32 + 16)), top[i]));
+        sum[i] = e;
+        v_store(x + i * 32 + 16, e);
+    }
+    for (int c = 0; c < 16; c += 16)
+        for (int i = 0; i < rows; i++) {
+            const vf e = v_exp(v_sub(v_load(x + i * 32 + c), top[i]));
+            sum[i] = v_add(sum[i], e);
+            v_store(x + i * 32 + c, e);
+        }
+    if (rows == 1)
+        *sums = v_sum(sum[0]);
+    else
+        v_store4(sums, v_sums(sum[0], sum[1], sum[2], sum[3]));
+}
+
+/* x, rows of exponentials, becomes their share of the sum times weight, which is count / positions. */
+static inline __attribute__((always_inline)) void cross_entropy_27_shares(float *x, const float *weights, int rows)
+{
+    vf weight[4];
+    for (int i = 0; i < rows; i++)
+        weight[i] = v_set1(weights[i]);
+    for (int c = 0; c < 32; c += 16)
+        for (int i = 0; i < rows; i++)
+            v_store(x + i * 32 + c, v_mul(v_load(x + i * 32 + c), weight[i]));
+}
+
+/* Rows and all positions at them. Per row with n positions: loss += n (maximum + log sum of e^(x - maximum)) - the
+   logits of
+   their targets; x becomes (n softmax(x) - positions with this target) / all positions of the batch. The positions are
+   counted first, as a difference for each would round as often. */
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
     const int64_t *target_at = longs_of(s, s->at_target_at);
-    const float inverse = 1.0f / (float)s->count;
+    float *target_counts = floats_of(s, s->at_target_counts);
+    const float batch_positions = (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[target_at[i]];
-    for (int64_t r = all.lo; r < all.hi; r += 32) {
-        const int64_t rows = all.hi - r < 32 ? all.hi - r : 32;
-        float m[32], z[32], *x = logits + r * 32, *y;
-        int64_t q;
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 128) {
-            vf a[4];
-            for (int i = 0; i < 4; i++) a[i] = v_add(v_load(no_columns + 0), v_load(y + i * 32 + 16));
-            for (int j = 0; j < 16; j += 16) {
-                for (int i = 0; i < 4; i++) a[i] = v_max(a[i], v_load(y + i * 32 + j));
-            }
-            v_store4(m + q, v_maxes(a[0], a[1], a[2], a[3]));
+    for (int64_t i = positions.lo; i < positions.hi; i++) {
+        total -= logits[target_at[i]];
+        target_counts[target_at[i]] += 1.0f;
+    }
+    for (int64_t first = all.lo; first < all.hi; first += 32) {
+        const int64_t rows = all.hi - first < 32 ? all.hi - first : 32;
+        float maxima[32], sums[32], *x = logits + first * 32;
+        int64_t r;
+        /* Not unrolled: the block is known to be short, and clang would write each step out eight times. */
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4)
+            cross_entropy_27_maxima(x + r * 32, maxima + r, 4);
+#pragma GCC unroll 1
+        for (; r < rows; r++)
+            cross_entropy_27_maxima(x + r * 32, maxima + r, 1);
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4)
+            cross_entropy_27_powers(x + r * 32, maxima + r, sums + r, 4);
+#pragma GCC unroll 1
+        for (; r < rows; r++)
+            cross_entropy_27_powers(x + r * 32, maxima + r, sums + r, 1);
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4) {
+            const float4 n = __builtin_convertvector(*(const four *)(count + first + r), float4);
+            const float4 sum = *(const float4 *)(sums + r), maximum = *(const float4 *)(maxima + r);
+            const double4 logs = natural_logs(__builtin_convertvector(sum, double4));
+            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(maximum, double4) + logs);
+            v_store4(sums + r, n / batch_positions / sum);
+            cross_entropy_27_shares(x + r * 32, sums + r, 4);
         }
-        for (; q < rows; q++, y += 32) {
-            vf a;
-            a = v_add(v_load(no_columns + 0), v_load(y + 16));
-            for (int j = 0; j < 16; j += 16) {
-                a = v_max(a, v_load(y + j));
-            }
-            m[q] = v_hmax(a);
-        }
-
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 128) {
-            const vf top[4] = { v_set1(m[q]), v_set1(m[q + 1]), v_set1(m[q + 2]), v_set1(m[q + 3]) };
-            vf a[4];
-            for (int i = 0; i < 4; i++) { const vf e =
-                v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + i * 32 + 16)), top[i])); a[i] = e;
-                v_store(y + i * 32 + 16, e); }
-            for (int j = 0; j < 16; j += 16) {
-                for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_load(y + i * 32 + j), top[i])); a[i] =
-                    v_add(a[i], e); v_store(y + i * 32 + j, e); }
-            }
-            v_store4(z + q, v_sums(a[0], a[1], a[2], a[3]));
-        }
-        for (; q < rows; q++, y += 32) {
-            const vf top = v_set1(m[q]);
-            vf a;
-            { const vf e = v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + 16)), top)); a = e; v_store(y + 16, e);
-                }
-            for (int j = 0; j < 16; j += 16) {
-                { const vf e = v_exp(v_sub(v_load(y + j), top)); a = v_add(a, e); v_store(y + j, e); }
-            }
-            z[q] = v_sum(a);
-        }
-
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 128) {
-            const float4 n = __builtin_convertvector(*(const four *)(count + r + q), float4), sums =
-                *(const float4 *)(z + q);
-            const double4 logs = natural_logs(__builtin_convertvector(sums, double4));
-            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(*(const float4 *)(m + q), double4)
-                + logs);
-            v_store4(z + q, n * inverse / sums);
-            const vf share[4] = { v_set1(z[q]), v_set1(z[q + 1]), v_set1(z[q + 2]), v_set1(z[q + 3]) };
-            for (int j = 0; j < 32; j += 16) {
-                for (int i = 0; i < 4; i++) v_store(y + i * 32 + j, v_mul(v_load(y + i * 32 + j), share[i]));
-            }
-        }
-        for (; q < rows; q++, y += 32) {
-            total += count[r + q] * (m[q] + natural_log(z[q]));
-            z[q] = (float)count[r + q] * inverse / z[q];
-            const vf share = v_set1(z[q]);
-            for (int j = 0; j < 32; j += 16) {
-                v_store(y + j, v_mul(v_load(y + j), share));
-            }
+#pragma GCC unroll 1
+        for (; r < rows; r++) {
+            const float n = (float)count[first + r];
+            total += n * (maxima[r] + natural_log(sums[r]));
+            sums[r] = n / batch_positions / sums[r];
+            cross_entropy_27_shares(x + r * 32, sums + r, 1);
         }
     }
-    for (int64_t i = positions.lo; i < positions.hi; i++) logits[target_at[i]] -= inverse;
+    for (int64_t i = positions.lo; i < positions.hi; i++) {
+        logits[target_at[i]] -= target_counts[target_at[i]] / batch_positions;
+        target_counts[target_at[i]] = 0.0f; /* and what other positions subtract there */
+    }
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
@@ -1383,8 +1418,9 @@ INLINE void product_27x64_tile_4(const float *a, const float *b, float *c, int64
         product_27x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -1534,8 +1570,9 @@ INLINE void product_64x256_relu_grad_tile_4(const float *a, const float *b, floa
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -1744,8 +1781,9 @@ INLINE void product_256x64_transposed_tile_4(const float *a, const float *b, flo
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     if (from < 128) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1914,8 +1952,9 @@ INLINE void product_64x64_tile_4(const float *a, const float *b, float *c, int64
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < 4; v++)
@@ -2217,8 +2256,9 @@ INLINE void product_192x64_transposed_tile_4(const float *a, const float *b, flo
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < 4; v++)
-                UNROLL for (int i = 0; i < 1; i++) sum[i][r][v] = v_add(sum[i][r][v], sum[i + 1][r][v]);
+            UNROLL for (int v = 0; v < 4; v++) {
+                sum[0][r][v] = v_add(sum[0][r][v], sum[1][r][v]);
+            }
     }
     if (from < 96) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -2982,6 +3022,8 @@ EXPORT int64_t eegen_train_arena(void *arena)
     at += 4 * (rows);
     s->at_target_at = at = whole_lines(at);
     at += 8 * (targets);
+    s->at_target_counts = at = whole_lines(at);
+    at += 4 * (rows * LOGITS);
     s->at_ancestors_prefix = at = whole_lines(at);
     at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
@@ -3226,6 +3268,8 @@ EXPORT int64_t eegen_infer_arena(void *arena)
     at += 4 * (rows);
     s->at_target_at = at = whole_lines(at);
     at += 8 * (targets);
+    s->at_target_counts = at = whole_lines(at);
+    at += 4 * (rows * LOGITS);
     s->at_sample_of = at = whole_lines(at);
     at += 4 * (rows);
     s->at_ancestors_prefix = at = whole_lines(at);

@@ -525,8 +525,9 @@ enum {
     PACKED = 50944, /* floats of the packed copies of matrices */
     SLOTS = 16, /* of row buffers */
     SCRATCH = 8192, SUMS = 2752, WORK = 0, /* floats of memory that each thread has */
+    LOGITS = 28, /* floats of a row of logits */
     KERNELS = 24, THREADS = 64,
-    HEADER_BYTES = 1920,
+    HEADER_BYTES = 1984,
 };
 #define RMS_EPS 1e-5f
 
@@ -613,6 +614,7 @@ typedef struct eegen {
     int64_t at_parent;                /* row of the prefix without its last token, -1 at the root */
     int64_t at_count;                 /* positions of the batch at this row */
     int64_t at_target_at;             /* where the logit of each position's target is among the logits */
+    int64_t at_target_counts;         /* positions with this logit as their target, 0 between calls */
     int64_t at_sample_of;             /* sample of a row */
     int64_t at_ancestors_prefix;      /* prefix rows of a row's ancestors, itself last and repeated */
     int64_t at_ancestors_pair;        /* the same as pair rows */
@@ -639,14 +641,16 @@ static inline float *gradients_of(const eegen *s) { return packed_of(s) + PACKED
 static inline float *m_of(const eegen *s) { return gradients_of(s) + WEIGHTS; }
 static inline float *v_of(const eegen *s) { return gradients_of(s) + 2 * WEIGHTS; }
 
-/* A kernel stays a function of its own, to be seen in profiles and in the assembly; its tile is a function with literal
-   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. */
+/* A kernel stays a function of its own, to be seen in profiles and in the assembly. Its tile is a function with literal
+   arguments, which disappear, as do loops of a literal number of iterations behind UNROLL. ROLLED loops stay loops. */
 #define KERNEL static __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define UNROLL _Pragma("GCC unroll 64")
+#define ROLLED
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed inside this file only */
 #define EXPORT __attribute__((visibility("default")))
@@ -880,291 +884,187 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, 
 
 /* C = A B on every row: [rows][64] x [64][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
    a row and 49,152 more. Used by: qkv. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void product_64x192(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
-    int64_t hi, float *restrict panel) {
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x192_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 192, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 192, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 768;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 192 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 768) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 192);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 192 + 16);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 192) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+    }
+    to = c + top1 * 192 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 768) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes0, to + q * 192);
+            svst1_hor_za32(3, slice + q, lanes1, to + q * 192 + 16);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 192) {
+        svst1_hor_za32(2, slice, lanes0, to);
+        svst1_hor_za32(3, slice, lanes1, to + 16);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x192_block_1x4(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 192, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 192, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 192, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 192, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 768;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 192 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 768) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 192);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 192 + 16);
+            svst1_hor_za32(2, slice + q, lanes2, to + q * 192 + 32);
+            svst1_hor_za32(3, slice + q, lanes3, to + q * 192 + 48);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 192) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+        svst1_hor_za32(2, slice, lanes2, to + 32);
+        svst1_hor_za32(3, slice, lanes3, to + 48);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_64x192_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_64x192_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_64x192(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+    int64_t hi, float *restrict panel)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 32) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 1024);
-                    svld1_hor_za32(3, s + 0, all, from + 1040);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 1088);
-                    svld1_hor_za32(3, s + 1, all, from + 1104);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 1152);
-                    svld1_hor_za32(3, s + 2, all, from + 1168);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 1216);
-                    svld1_hor_za32(3, s + 3, all, from + 1232);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 192; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 128, w += 768) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 384, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 384, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 576, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 576, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 192 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 768) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 208);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 384);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 400);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 576);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 592);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 192) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 192 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 768) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 1, lanes0, to + 192);
-                    svst1_hor_za32(3, s + 1, lanes1, to + 208);
-                    svst1_hor_za32(2, s + 2, lanes0, to + 384);
-                    svst1_hor_za32(3, s + 2, lanes1, to + 400);
-                    svst1_hor_za32(2, s + 3, lanes0, to + 576);
-                    svst1_hor_za32(3, s + 3, lanes1, to + 592);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 192) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                }
-            }
+        const float *from = a + row * 64;
+        for (int64_t d = 0; d < 64; d += 32)
+            product_64x192_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 192; n += 32) {
+            product_64x192_block_2x2(b, c, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 64) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 96);
-                    svld1_hor_za32(3, s + 1, all, from + 112);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 160);
-                    svld1_hor_za32(3, s + 2, all, from + 176);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 224);
-                    svld1_hor_za32(3, s + 3, all, from + 240);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 192; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 64, w += 768) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 192, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 192, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 384, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 384, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 384, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 384, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 576, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 576, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 576, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 576, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 192 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 768) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 208);
-                    svst1_hor_za32(2, s + 1, lanes2, to + 224);
-                    svst1_hor_za32(3, s + 1, lanes3, to + 240);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 384);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 400);
-                    svst1_hor_za32(2, s + 2, lanes2, to + 416);
-                    svst1_hor_za32(3, s + 2, lanes3, to + 432);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 576);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 592);
-                    svst1_hor_za32(2, s + 3, lanes2, to + 608);
-                    svst1_hor_za32(3, s + 3, lanes3, to + 624);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 192) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                }
-            }
+        const float *from = a + row * 64;
+        product_64x192_chunk_1(from, panel);
+        for (int64_t n = 0; n < 192; n += 64) {
+            product_64x192_block_1x4(b, c, panel, row, hi, n, 1);
         }
     }
 }
@@ -1408,451 +1308,210 @@ KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict an
 
 /* C = A B on every row: [rows][64] x [64][64], add. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 772
    bytes a row and 16,384 more. Used by: r. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *restrict b, float *restrict c,
-    int64_t lo, int64_t hi, float *restrict panel, const float *restrict e_in, const int32_t *restrict pair_of) {
+/* A finished slice of sums x of row i, the columns from n on. */
+INLINE void product_64x64_add_store(svbool_t pg, const float *e_in, const int32_t *pair_of, float *to, int64_t i,
+    int64_t n, zf x) __arm_streaming
+{
+    z_store(to, z_add(z_load(e_in + (int64_t)pair_of[i] * 64 + n), x));
+}
+
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x64_add_block_2x2(const float *b, float *c, const float *e_in, const int32_t *pair_of,
+    const float *x, int64_t top, int64_t hi, int64_t n, int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+            product_64x64_add_store(lanes0, e_in, pair_of, to + q * 64, top0 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+            product_64x64_add_store(lanes1, e_in, pair_of, to + q * 64 + 16, top0 + slice + q, n + 16, x1);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice);
+        product_64x64_add_store(lanes0, e_in, pair_of, to, top0 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice);
+        product_64x64_add_store(lanes1, e_in, pair_of, to + 16, top0 + slice, n + 16, x1);
+    }
+    to = c + top1 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+            product_64x64_add_store(lanes0, e_in, pair_of, to + q * 64, top1 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+            product_64x64_add_store(lanes1, e_in, pair_of, to + q * 64 + 16, top1 + slice + q, n + 16, x1);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 64) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice);
+        product_64x64_add_store(lanes0, e_in, pair_of, to, top1 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice);
+        product_64x64_add_store(lanes1, e_in, pair_of, to + 16, top1 + slice, n + 16, x1);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x64_add_block_1x4(const float *b, float *c, const float *e_in, const int32_t *pair_of,
+    const float *x, int64_t top, int64_t hi, int64_t n, int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 64, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 64, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+            product_64x64_add_store(lanes0, e_in, pair_of, to + q * 64, top0 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+            product_64x64_add_store(lanes1, e_in, pair_of, to + q * 64 + 16, top0 + slice + q, n + 16, x1);
+            const zf x2 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+            product_64x64_add_store(lanes2, e_in, pair_of, to + q * 64 + 32, top0 + slice + q, n + 32, x2);
+            const zf x3 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+            product_64x64_add_store(lanes3, e_in, pair_of, to + q * 64 + 48, top0 + slice + q, n + 48, x3);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice);
+        product_64x64_add_store(lanes0, e_in, pair_of, to, top0 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice);
+        product_64x64_add_store(lanes1, e_in, pair_of, to + 16, top0 + slice, n + 16, x1);
+        const zf x2 = svread_hor_za32_f32_m(z_zero(), all, 2, slice);
+        product_64x64_add_store(lanes2, e_in, pair_of, to + 32, top0 + slice, n + 32, x2);
+        const zf x3 = svread_hor_za32_f32_m(z_zero(), all, 3, slice);
+        product_64x64_add_store(lanes3, e_in, pair_of, to + 48, top0 + slice, n + 48, x3);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_64x64_add_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_64x64_add_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *restrict b, float *restrict c,
+    int64_t lo, int64_t hi, float *restrict panel, const float *restrict e_in, const int32_t *restrict pair_of)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 32) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 1024);
-                    svld1_hor_za32(3, s + 0, all, from + 1040);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 1088);
-                    svld1_hor_za32(3, s + 1, all, from + 1104);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 1152);
-                    svld1_hor_za32(3, s + 2, all, from + 1168);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 1216);
-                    svld1_hor_za32(3, s + 3, all, from + 1232);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 128, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 64, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 80, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 128, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 144, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 192, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 208, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 16), x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
-                    }
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 64, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 80, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 128, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 144, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 192, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 208, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 16), x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
-                    }
-                }
-            }
+        const float *from = a + row * 64;
+        for (int64_t d = 0; d < 64; d += 32)
+            product_64x64_add_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 64; n += 32) {
+            product_64x64_add_block_2x2(b, c, e_in, pair_of, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 64) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 96);
-                    svld1_hor_za32(3, s + 1, all, from + 112);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 160);
-                    svld1_hor_za32(3, s + 2, all, from + 176);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 224);
-                    svld1_hor_za32(3, s + 3, all, from + 240);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 64, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 64, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 64, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 128, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 128, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 192, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 192, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 48), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 64, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 80, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 96, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 112, z_add(z_load(e_in + (int64_t)pair_of[top + s + 1] * 64 + col + 48), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 128, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 144, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 160, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 176, z_add(z_load(e_in + (int64_t)pair_of[top + s + 2] * 64 + col + 48), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 192, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 208, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 224, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 240, z_add(z_load(e_in + (int64_t)pair_of[top + s + 3] * 64 + col + 48), x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_add(z_load(e_in + (int64_t)pair_of[top + s + 0] * 64 + col + 48), x));
-                    }
-                }
-            }
+        const float *from = a + row * 64;
+        product_64x64_add_chunk_1(from, panel);
+        for (int64_t n = 0; n < 64; n += 64) {
+            product_64x64_add_block_1x4(b, c, e_in, pair_of, panel, row, hi, n, 1);
         }
     }
 }
@@ -1882,451 +1541,211 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 
 /* C = A B on every row: [rows][64] x [64][256], relu. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
    bytes a row and 69,632 more. Used by: h. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b, float *restrict c,
-    int64_t lo, int64_t hi, float *restrict panel) {
+/* A finished slice of sums x of row i, the columns from n on. */
+INLINE void product_64x256_relu_store(svbool_t pg, float *to, int64_t i, int64_t n, zf x) __arm_streaming
+{
+    (void)i;
+    (void)n;
+    z_store(to, z_relu(x));
+}
+
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x256_relu_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 272, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 272, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 1088;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 272 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+            product_64x256_relu_store(lanes0, to + q * 272, top0 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+            product_64x256_relu_store(lanes1, to + q * 272 + 16, top0 + slice + q, n + 16, x1);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 272) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice);
+        product_64x256_relu_store(lanes0, to, top0 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice);
+        product_64x256_relu_store(lanes1, to + 16, top0 + slice, n + 16, x1);
+    }
+    to = c + top1 * 272 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+            product_64x256_relu_store(lanes0, to + q * 272, top1 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+            product_64x256_relu_store(lanes1, to + q * 272 + 16, top1 + slice + q, n + 16, x1);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 272) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice);
+        product_64x256_relu_store(lanes0, to, top1 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice);
+        product_64x256_relu_store(lanes1, to + 16, top1 + slice, n + 16, x1);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x256_relu_block_1x4(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 272, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 272, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 272, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 272, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 1088;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 272 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+            product_64x256_relu_store(lanes0, to + q * 272, top0 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+            product_64x256_relu_store(lanes1, to + q * 272 + 16, top0 + slice + q, n + 16, x1);
+            const zf x2 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+            product_64x256_relu_store(lanes2, to + q * 272 + 32, top0 + slice + q, n + 32, x2);
+            const zf x3 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+            product_64x256_relu_store(lanes3, to + q * 272 + 48, top0 + slice + q, n + 48, x3);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 272) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice);
+        product_64x256_relu_store(lanes0, to, top0 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice);
+        product_64x256_relu_store(lanes1, to + 16, top0 + slice, n + 16, x1);
+        const zf x2 = svread_hor_za32_f32_m(z_zero(), all, 2, slice);
+        product_64x256_relu_store(lanes2, to + 32, top0 + slice, n + 32, x2);
+        const zf x3 = svread_hor_za32_f32_m(z_zero(), all, 3, slice);
+        product_64x256_relu_store(lanes3, to + 48, top0 + slice, n + 48, x3);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_64x256_relu_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_64x256_relu_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b, float *restrict c,
+    int64_t lo, int64_t hi, float *restrict panel)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 32) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 1024);
-                    svld1_hor_za32(3, s + 0, all, from + 1040);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 1088);
-                    svld1_hor_za32(3, s + 1, all, from + 1104);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 1152);
-                    svld1_hor_za32(3, s + 2, all, from + 1168);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 1216);
-                    svld1_hor_za32(3, s + 3, all, from + 1232);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 256; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 128, w += 1088) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 272, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 272, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 544, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 544, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 816, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 816, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 272 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 1088) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 272, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 288, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 544, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 560, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 816, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 832, z_relu(x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 272) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_relu(x));
-                    }
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 272 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 1088) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 272, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 288, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 544, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 560, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 816, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 832, z_relu(x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 272) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_relu(x));
-                    }
-                }
-            }
+        const float *from = a + row * 64;
+        for (int64_t d = 0; d < 64; d += 32)
+            product_64x256_relu_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 256; n += 32) {
+            product_64x256_relu_block_2x2(b, c, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 64) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 96);
-                    svld1_hor_za32(3, s + 1, all, from + 112);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 160);
-                    svld1_hor_za32(3, s + 2, all, from + 176);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 224);
-                    svld1_hor_za32(3, s + 3, all, from + 240);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 256; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 64, w += 1088) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 272, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 272, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 272, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 272, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 544, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 544, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 544, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 544, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 816, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 816, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 816, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 816, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 272 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 1088) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 272, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 288, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 304, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 320, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 544, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 560, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 576, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 592, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 816, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 832, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 848, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 864, z_relu(x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 272) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_relu(x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_relu(x));
-                    }
-                }
-            }
+        const float *from = a + row * 64;
+        product_64x256_relu_chunk_1(from, panel);
+        for (int64_t n = 0; n < 256; n += 64) {
+            product_64x256_relu_block_1x4(b, c, panel, row, hi, n, 1);
         }
     }
 }
@@ -2335,451 +1754,211 @@ STREAMING KERNEL void product_64x256_relu(const float *restrict a, const float *
 
 /* C = A B on every row: [rows][256] x [256][64], add. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,600
    bytes a row and 65,536 more. Used by: x. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 8192 floats. */
-STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *restrict b, float *restrict c,
-    int64_t lo, int64_t hi, float *restrict panel, const float *restrict r_in) {
+/* A finished slice of sums x of row i, the columns from n on. */
+INLINE void product_256x64_add_store(svbool_t pg, const float *r_in, float *to, int64_t i, int64_t n,
+    zf x) __arm_streaming
+{
+    z_store(to, z_add(z_load(r_in + i * 64 + n), x));
+}
+
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_256x64_add_block_2x2(const float *b, float *c, const float *r_in, const float *x, int64_t top,
+    int64_t hi, int64_t n, int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 256; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+            product_256x64_add_store(lanes0, r_in, to + q * 64, top0 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+            product_256x64_add_store(lanes1, r_in, to + q * 64 + 16, top0 + slice + q, n + 16, x1);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice);
+        product_256x64_add_store(lanes0, r_in, to, top0 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice);
+        product_256x64_add_store(lanes1, r_in, to + 16, top0 + slice, n + 16, x1);
+    }
+    to = c + top1 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+            product_256x64_add_store(lanes0, r_in, to + q * 64, top1 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+            product_256x64_add_store(lanes1, r_in, to + q * 64 + 16, top1 + slice + q, n + 16, x1);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 64) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice);
+        product_256x64_add_store(lanes0, r_in, to, top1 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice);
+        product_256x64_add_store(lanes1, r_in, to + 16, top1 + slice, n + 16, x1);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_256x64_add_block_1x4(const float *b, float *c, const float *r_in, const float *x, int64_t top,
+    int64_t hi, int64_t n, int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 256; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 64, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 64, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+            product_256x64_add_store(lanes0, r_in, to + q * 64, top0 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+            product_256x64_add_store(lanes1, r_in, to + q * 64 + 16, top0 + slice + q, n + 16, x1);
+            const zf x2 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+            product_256x64_add_store(lanes2, r_in, to + q * 64 + 32, top0 + slice + q, n + 32, x2);
+            const zf x3 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+            product_256x64_add_store(lanes3, r_in, to + q * 64 + 48, top0 + slice + q, n + 48, x3);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice);
+        product_256x64_add_store(lanes0, r_in, to, top0 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice);
+        product_256x64_add_store(lanes1, r_in, to + 16, top0 + slice, n + 16, x1);
+        const zf x2 = svread_hor_za32_f32_m(z_zero(), all, 2, slice);
+        product_256x64_add_store(lanes2, r_in, to + 32, top0 + slice, n + 32, x2);
+        const zf x3 = svread_hor_za32_f32_m(z_zero(), all, 3, slice);
+        product_256x64_add_store(lanes3, r_in, to + 48, top0 + slice, n + 48, x3);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_256x64_add_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 272);
+            svld1_hor_za32(1, slice + q, all, from + q * 272 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 272 + 4352);
+            svld1_hor_za32(3, slice + q, all, from + q * 272 + 4368);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_256x64_add_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 272);
+            svld1_hor_za32(1, slice + q, all, from + q * 272 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 272 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 272 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *restrict b, float *restrict c,
+    int64_t lo, int64_t hi, float *restrict panel, const float *restrict r_in)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 256; d += 32) {
-                const float *from = a + row * 272 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 1088) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 4352);
-                    svld1_hor_za32(3, s + 0, all, from + 4368);
-                    svld1_hor_za32(0, s + 1, all, from + 272);
-                    svld1_hor_za32(1, s + 1, all, from + 288);
-                    svld1_hor_za32(2, s + 1, all, from + 4624);
-                    svld1_hor_za32(3, s + 1, all, from + 4640);
-                    svld1_hor_za32(0, s + 2, all, from + 544);
-                    svld1_hor_za32(1, s + 2, all, from + 560);
-                    svld1_hor_za32(2, s + 2, all, from + 4896);
-                    svld1_hor_za32(3, s + 2, all, from + 4912);
-                    svld1_hor_za32(0, s + 3, all, from + 816);
-                    svld1_hor_za32(1, s + 3, all, from + 832);
-                    svld1_hor_za32(2, s + 3, all, from + 5168);
-                    svld1_hor_za32(3, s + 3, all, from + 5184);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 256; d += 4, u += 128, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 64, z_add(z_load(r_in + (top + s + 1) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 80, z_add(z_load(r_in + (top + s + 1) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 128, z_add(z_load(r_in + (top + s + 2) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 144, z_add(z_load(r_in + (top + s + 2) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 192, z_add(z_load(r_in + (top + s + 3) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 208, z_add(z_load(r_in + (top + s + 3) * 64 + col + 16), x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
-                    }
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 64, z_add(z_load(r_in + (top + s + 1) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 80, z_add(z_load(r_in + (top + s + 1) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 128, z_add(z_load(r_in + (top + s + 2) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 144, z_add(z_load(r_in + (top + s + 2) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 192, z_add(z_load(r_in + (top + s + 3) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 208, z_add(z_load(r_in + (top + s + 3) * 64 + col + 16), x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
-                    }
-                }
-            }
+        const float *from = a + row * 272;
+        for (int64_t d = 0; d < 256; d += 32)
+            product_256x64_add_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 64; n += 32) {
+            product_256x64_add_block_2x2(b, c, r_in, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 256; d += 64) {
-                const float *from = a + row * 272 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 1088) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 272);
-                    svld1_hor_za32(1, s + 1, all, from + 288);
-                    svld1_hor_za32(2, s + 1, all, from + 304);
-                    svld1_hor_za32(3, s + 1, all, from + 320);
-                    svld1_hor_za32(0, s + 2, all, from + 544);
-                    svld1_hor_za32(1, s + 2, all, from + 560);
-                    svld1_hor_za32(2, s + 2, all, from + 576);
-                    svld1_hor_za32(3, s + 2, all, from + 592);
-                    svld1_hor_za32(0, s + 3, all, from + 816);
-                    svld1_hor_za32(1, s + 3, all, from + 832);
-                    svld1_hor_za32(2, s + 3, all, from + 848);
-                    svld1_hor_za32(3, s + 3, all, from + 864);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 256; d += 4, u += 64, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 64, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 64, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 128, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 128, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 192, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 192, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_add(z_load(r_in + (top + s + 0) * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_add(z_load(r_in + (top + s + 0) * 64 + col + 48), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 64, z_add(z_load(r_in + (top + s + 1) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 80, z_add(z_load(r_in + (top + s + 1) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 96, z_add(z_load(r_in + (top + s + 1) * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 112, z_add(z_load(r_in + (top + s + 1) * 64 + col + 48), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 128, z_add(z_load(r_in + (top + s + 2) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 144, z_add(z_load(r_in + (top + s + 2) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 160, z_add(z_load(r_in + (top + s + 2) * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 176, z_add(z_load(r_in + (top + s + 2) * 64 + col + 48), x));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 192, z_add(z_load(r_in + (top + s + 3) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 208, z_add(z_load(r_in + (top + s + 3) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 224, z_add(z_load(r_in + (top + s + 3) * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 240, z_add(z_load(r_in + (top + s + 3) * 64 + col + 48), x));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_add(z_load(r_in + (top + s + 0) * 64 + col + 0), x));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_add(z_load(r_in + (top + s + 0) * 64 + col + 16), x));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_add(z_load(r_in + (top + s + 0) * 64 + col + 32), x));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_add(z_load(r_in + (top + s + 0) * 64 + col + 48), x));
-                    }
-                }
-            }
+        const float *from = a + row * 272;
+        for (int64_t d = 0; d < 256; d += 64)
+            product_256x64_add_chunk_1(from + d, panel + d * 16);
+        for (int64_t n = 0; n < 64; n += 64) {
+            product_256x64_add_block_1x4(b, c, r_in, panel, row, hi, n, 1);
         }
     }
 }
@@ -2788,263 +1967,177 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
 
 /* C = A B on every row: [rows][64] x [64][28]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368 bytes a
    row and 7,168 more. Used by: logits. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void product_64x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
-    int64_t hi, float *restrict panel) {
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x28_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = svwhilelt_b32_s64(n, 28);
+    const svbool_t lanes1 = svwhilelt_b32_s64(n + 16, 28);
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 28, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 28, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 112;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 28 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 112) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 28);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 28 + 16);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 28) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+    }
+    to = c + top1 * 28 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 112) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes0, to + q * 28);
+            svst1_hor_za32(3, slice + q, lanes1, to + q * 28 + 16);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 28) {
+        svst1_hor_za32(2, slice, lanes0, to);
+        svst1_hor_za32(3, slice, lanes1, to + 16);
+    }
+}
+
+/* 16 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x28_block_1x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = svwhilelt_b32_s64(n, 28);
+    const svbool_t lanes1 = svwhilelt_b32_s64(n + 16, 28);
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 28, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 28, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+        }
+        x += 64 * high;
+        y += 112;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 28 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 112) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 28);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 28 + 16);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 28) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_64x28_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_64x28_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_64x28(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+    int64_t hi, float *restrict panel)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 32) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 1024);
-                    svld1_hor_za32(3, s + 0, all, from + 1040);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 1088);
-                    svld1_hor_za32(3, s + 1, all, from + 1104);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 1152);
-                    svld1_hor_za32(3, s + 2, all, from + 1168);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 1216);
-                    svld1_hor_za32(3, s + 3, all, from + 1232);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 32; col += 32) {
-            const svbool_t lanes0 = svwhilelt_b32_s64(col, 28);
-            const svbool_t lanes1 = svwhilelt_b32_s64(col + 16, 28);
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 128, w += 112) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 28, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 28, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 56, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 56, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 84, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 84, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 28 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 112) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 28);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 44);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 56);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 72);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 84);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 100);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 28) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 28 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 112) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 1, lanes0, to + 28);
-                    svst1_hor_za32(3, s + 1, lanes1, to + 44);
-                    svst1_hor_za32(2, s + 2, lanes0, to + 56);
-                    svst1_hor_za32(3, s + 2, lanes1, to + 72);
-                    svst1_hor_za32(2, s + 3, lanes0, to + 84);
-                    svst1_hor_za32(3, s + 3, lanes1, to + 100);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 28) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                }
-            }
+        const float *from = a + row * 64;
+        for (int64_t d = 0; d < 64; d += 32)
+            product_64x28_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 32; n += 32) {
+            product_64x28_block_2x2(b, c, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 64) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 96);
-                    svld1_hor_za32(3, s + 1, all, from + 112);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 160);
-                    svld1_hor_za32(3, s + 2, all, from + 176);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 224);
-                    svld1_hor_za32(3, s + 3, all, from + 240);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 32; col += 32) {
-            const svbool_t lanes0 = svwhilelt_b32_s64(col, 28);
-            const svbool_t lanes1 = svwhilelt_b32_s64(col + 16, 28);
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 64, w += 112) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 28, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 28, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 56, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 56, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 84, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 84, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 28 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 112) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 28);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 44);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 56);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 72);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 84);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 100);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 28) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                }
-            }
+        const float *from = a + row * 64;
+        product_64x28_chunk_1(from, panel);
+        for (int64_t n = 0; n < 32; n += 32) {
+            product_64x28_block_1x2(b, c, panel, row, hi, n, 1);
         }
     }
 }
@@ -3052,94 +2145,115 @@ STREAMING KERNEL void product_64x28(const float *restrict a, const float *restri
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
-/* Added to the last columns: those that are not real become so small that e^x is 0. */
-static const float no_columns[4] = { 0, 0, 0, -1e30f, };
+/* The smaller of a logit and its limit: past the vocabulary, from column 24 on, -infinity, whose exponential is 0. */
+static const float cross_entropy_27_limits[] = {
+    __builtin_inff(), __builtin_inff(), __builtin_inff(), -__builtin_inff(),
+};
 
-/* Some rows and all positions at them. Per row: m = max, z = sum exp(x - m); loss += n (m + log z) - sum of x[target];
-   x becomes (n p - counts) / positions. */
+/* The largest logit of one row, or of each of 4. */
+static inline __attribute__((always_inline)) void cross_entropy_27_maxima(const float *x, float *maxima, int rows)
+{
+    vf top[4];
+    for (int i = 0; i < rows; i++)
+        top[i] = v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24));
+    for (int c = 0; c < 24; c += 4)
+        for (int i = 0; i < rows; i++)
+            top[i] = v_max(top[i], v_load(x + i * 28 + c));
+    if (rows == 1)
+        *maxima = v_hmax(top[0]);
+    else
+        v_store4(maxima, v_maxes(top[0], top[1], top[2], top[3]));
+}
+
+/* x becomes e^(x - maximum), in the same rows; their sums. */
+static inline __attribute__((always_inline)) void cross_entropy_27_powers(float *x, const float *maxima, float *sums,
+    int rows)
+{
+    vf top[4], sum[4];
+    for (int i = 0; i < rows; i++)
+        top[i] = v_set1(maxima[i]);
+    for (int i = 0; i < rows; i++) {
+        const vf e = v_exp(v_sub(v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24)), top[i]));
+        sum[i] = e;
+        v_store(x + i * 28 + 24, e);
+    }
+    for (int c = 0; c < 24; c += 4)
+        for (int i = 0; i < rows; i++) {
+            const vf e = v_exp(v_sub(v_load(x + i * 28 + c), top[i]));
+            sum[i] = v_add(sum[i], e);
+            v_store(x + i * 28 + c, e);
+        }
+    if (rows == 1)
+        *sums = v_sum(sum[0]);
+    else
+        v_store4(sums, v_sums(sum[0], sum[1], sum[2], sum[3]));
+}
+
+/* x, rows of exponentials, becomes their share of the sum times weight, which is count / positions. */
+static inline __attribute__((always_inline)) void cross_entropy_27_shares(float *x, const float *weights, int rows)
+{
+    vf weight[4];
+    for (int i = 0; i < rows; i++)
+        weight[i] = v_set1(weights[i]);
+    for (int c = 0; c < 28; c += 4)
+        for (int i = 0; i < rows; i++)
+            v_store(x + i * 28 + c, v_mul(v_load(x + i * 28 + c), weight[i]));
+}
+
+/* Rows and all positions at them. Per row with n positions: loss += n (maximum + log sum of e^(x - maximum)) - the
+   logits of
+   their targets; x becomes (n softmax(x) - positions with this target) / all positions of the batch. The positions are
+   counted first, as a difference for each would round as often. */
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
     const int64_t *target_at = longs_of(s, s->at_target_at);
-    const float inverse = 1.0f / (float)s->count;
+    float *target_counts = floats_of(s, s->at_target_counts);
+    const float batch_positions = (float)s->count;
     double4 totals = { 0.0 };
     double total = 0.0;
-    for (int64_t i = positions.lo; i < positions.hi; i++) total -= logits[target_at[i]];
-    for (int64_t r = all.lo; r < all.hi; r += 32) {
-        const int64_t rows = all.hi - r < 32 ? all.hi - r : 32;
-        float m[32], z[32], *x = logits + r * 28, *y;
-        int64_t q;
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            vf a[4];
-            for (int i = 0; i < 4; i++) a[i] = v_add(v_load(no_columns + 0), v_load(y + i * 28 + 24));
-            for (int j = 0; j < 24; j += 4) {
-                for (int i = 0; i < 4; i++) a[i] = v_max(a[i], v_load(y + i * 28 + j));
-            }
-            v_store4(m + q, v_maxes(a[0], a[1], a[2], a[3]));
+    for (int64_t i = positions.lo; i < positions.hi; i++) {
+        total -= logits[target_at[i]];
+        target_counts[target_at[i]] += 1.0f;
+    }
+    for (int64_t first = all.lo; first < all.hi; first += 32) {
+        const int64_t rows = all.hi - first < 32 ? all.hi - first : 32;
+        float maxima[32], sums[32], *x = logits + first * 28;
+        int64_t r;
+        /* Not unrolled: the block is known to be short, and clang would write each step out eight times. */
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4)
+            cross_entropy_27_maxima(x + r * 28, maxima + r, 4);
+#pragma GCC unroll 1
+        for (; r < rows; r++)
+            cross_entropy_27_maxima(x + r * 28, maxima + r, 1);
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4)
+            cross_entropy_27_powers(x + r * 28, maxima + r, sums + r, 4);
+#pragma GCC unroll 1
+        for (; r < rows; r++)
+            cross_entropy_27_powers(x + r * 28, maxima + r, sums + r, 1);
+#pragma GCC unroll 1
+        for (r = 0; r + 4 <= rows; r += 4) {
+            const float4 n = __builtin_convertvector(*(const four *)(count + first + r), float4);
+            const float4 sum = *(const float4 *)(sums + r), maximum = *(const float4 *)(maxima + r);
+            const double4 logs = natural_logs(__builtin_convertvector(sum, double4));
+            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(maximum, double4) + logs);
+            v_store4(sums + r, n / batch_positions / sum);
+            cross_entropy_27_shares(x + r * 28, sums + r, 4);
         }
-        for (; q < rows; q++, y += 28) {
-            vf a;
-            a = v_add(v_load(no_columns + 0), v_load(y + 24));
-            for (int j = 0; j < 24; j += 4) {
-                a = v_max(a, v_load(y + j));
-            }
-            m[q] = v_hmax(a);
-        }
-
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            const vf top[4] = { v_set1(m[q]), v_set1(m[q + 1]), v_set1(m[q + 2]), v_set1(m[q + 3]) };
-            vf a[4];
-            for (int i = 0; i < 4; i++) { const vf e =
-                v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + i * 28 + 24)), top[i])); a[i] = e;
-                v_store(y + i * 28 + 24, e); }
-            for (int j = 0; j < 24; j += 4) {
-                for (int i = 0; i < 4; i++) { const vf e = v_exp(v_sub(v_load(y + i * 28 + j), top[i])); a[i] =
-                    v_add(a[i], e); v_store(y + i * 28 + j, e); }
-            }
-            v_store4(z + q, v_sums(a[0], a[1], a[2], a[3]));
-        }
-        for (; q < rows; q++, y += 28) {
-            const vf top = v_set1(m[q]);
-            vf a;
-            { const vf e = v_exp(v_sub(v_add(v_load(no_columns + 0), v_load(y + 24)), top)); a = e; v_store(y + 24, e);
-                }
-            for (int j = 0; j < 24; j += 4) {
-                { const vf e = v_exp(v_sub(v_load(y + j), top)); a = v_add(a, e); v_store(y + j, e); }
-            }
-            z[q] = v_sum(a);
-        }
-
-        y = x;
-        q = 0;
-        #pragma GCC unroll 1
-        for (; q + 4 <= rows; q += 4, y += 112) {
-            const float4 n = __builtin_convertvector(*(const four *)(count + r + q), float4), sums =
-                *(const float4 *)(z + q);
-            const double4 logs = natural_logs(__builtin_convertvector(sums, double4));
-            totals += __builtin_convertvector(n, double4) * (__builtin_convertvector(*(const float4 *)(m + q), double4)
-                + logs);
-            v_store4(z + q, n * inverse / sums);
-            const vf share[4] = { v_set1(z[q]), v_set1(z[q + 1]), v_set1(z[q + 2]), v_set1(z[q + 3]) };
-            for (int j = 0; j < 28; j += 4) {
-                for (int i = 0; i < 4; i++) v_store(y + i * 28 + j, v_mul(v_load(y + i * 28 + j), share[i]));
-            }
-        }
-        for (; q < rows; q++, y += 28) {
-            total += count[r + q] * (m[q] + natural_log(z[q]));
-            z[q] = (float)count[r + q] * inverse / z[q];
-            const vf share = v_set1(z[q]);
-            for (int j = 0; j < 28; j += 4) {
-                v_store(y + j, v_mul(v_load(y + j), share));
-            }
+#pragma GCC unroll 1
+        for (; r < rows; r++) {
+            const float n = (float)count[first + r];
+            total += n * (maxima[r] + natural_log(sums[r]));
+            sums[r] = n / batch_positions / sums[r];
+            cross_entropy_27_shares(x + r * 28, sums + r, 1);
         }
     }
-    for (int64_t i = positions.lo; i < positions.hi; i++) logits[target_at[i]] -= inverse;
+    for (int64_t i = positions.lo; i < positions.hi; i++) {
+        logits[target_at[i]] -= target_counts[target_at[i]] / batch_positions;
+        target_counts[target_at[i]] = 0.0f; /* and what other positions subtract there */
+    }
     return total + totals[0] + totals[1] + totals[2] + totals[3];
 }
 
@@ -3147,267 +2261,176 @@ KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span pos
 
 /* C = A B on every row: [rows][28] x [28][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368 bytes a
    row and 7,168 more. Used by: d_x. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 896 floats. */
-STREAMING KERNEL void product_28x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
-    int64_t hi, float *restrict panel) {
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_28x64_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 28; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+    }
+    to = c + top1 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(3, slice + q, lanes1, to + q * 64 + 16);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 64) {
+        svst1_hor_za32(2, slice, lanes0, to);
+        svst1_hor_za32(3, slice, lanes1, to + 16);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_28x64_block_1x4(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 28; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 64, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 64, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
+            svst1_hor_za32(2, slice + q, lanes2, to + q * 64 + 32);
+            svst1_hor_za32(3, slice + q, lanes3, to + q * 64 + 48);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+        svst1_hor_za32(2, slice, lanes2, to + 32);
+        svst1_hor_za32(3, slice, lanes3, to + 48);
+    }
+}
+
+/* 28 numbers of 32 rows of A, as columns. */
+INLINE void product_28x64_rest_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t some = svwhilelt_b32_s64(0, 12);
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 112) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 28);
+            svld1_hor_za32(1, slice + q, some, from + q * 28 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 28 + 448);
+            svld1_hor_za32(3, slice + q, some, from + q * 28 + 464);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 12; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 28 numbers of 16 rows of A, as columns. */
+INLINE void product_28x64_rest_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t some = svwhilelt_b32_s64(0, 12);
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 112) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 28);
+            svld1_hor_za32(1, slice + q, some, from + q * 28 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 12; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_28x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+    int64_t hi, float *restrict panel)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            const float *from = a + row * 28;
-            const svbool_t some1 = svwhilelt_b32_s64(0, 12);
-            #pragma clang loop unroll(disable)
-            for (uint32_t s = 0; s < 16; s += 4, from += 112) {
-                svld1_hor_za32(0, s + 0, all, from + 0);
-                svld1_hor_za32(1, s + 0, some1, from + 16);
-                svld1_hor_za32(2, s + 0, all, from + 448);
-                svld1_hor_za32(3, s + 0, some1, from + 464);
-                svld1_hor_za32(0, s + 1, all, from + 28);
-                svld1_hor_za32(1, s + 1, some1, from + 44);
-                svld1_hor_za32(2, s + 1, all, from + 476);
-                svld1_hor_za32(3, s + 1, some1, from + 492);
-                svld1_hor_za32(0, s + 2, all, from + 56);
-                svld1_hor_za32(1, s + 2, some1, from + 72);
-                svld1_hor_za32(2, s + 2, all, from + 504);
-                svld1_hor_za32(3, s + 2, some1, from + 520);
-                svld1_hor_za32(0, s + 3, all, from + 84);
-                svld1_hor_za32(1, s + 3, some1, from + 100);
-                svld1_hor_za32(2, s + 3, all, from + 532);
-                svld1_hor_za32(3, s + 3, some1, from + 548);
-            }
-            #pragma clang loop unroll(disable)
-            for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                svst1_ver_za32(0, s + 0, all, to + 0);
-                svst1_ver_za32(2, s + 0, all, to + 16);
-                svst1_ver_za32(0, s + 1, all, to + 32);
-                svst1_ver_za32(2, s + 1, all, to + 48);
-                svst1_ver_za32(0, s + 2, all, to + 64);
-                svst1_ver_za32(2, s + 2, all, to + 80);
-                svst1_ver_za32(0, s + 3, all, to + 96);
-                svst1_ver_za32(2, s + 3, all, to + 112);
-            }
-            #pragma clang loop unroll(disable)
-            for (uint32_t s = 0; s < 12; s += 4, to += 128) {
-                svst1_ver_za32(1, s + 0, all, to + 0);
-                svst1_ver_za32(3, s + 0, all, to + 16);
-                svst1_ver_za32(1, s + 1, all, to + 32);
-                svst1_ver_za32(3, s + 1, all, to + 48);
-                svst1_ver_za32(1, s + 2, all, to + 64);
-                svst1_ver_za32(3, s + 2, all, to + 80);
-                svst1_ver_za32(1, s + 3, all, to + 96);
-                svst1_ver_za32(3, s + 3, all, to + 112);
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 28; d += 4, u += 128, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 208);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(3, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(2, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(3, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(2, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(3, s + 3, lanes1, to + 208);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                }
-            }
+        const float *from = a + row * 28;
+        product_28x64_rest_2(from, panel);
+        for (int64_t n = 0; n < 64; n += 32) {
+            product_28x64_block_2x2(b, c, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            const float *from = a + row * 28;
-            const svbool_t some1 = svwhilelt_b32_s64(0, 12);
-            #pragma clang loop unroll(disable)
-            for (uint32_t s = 0; s < 16; s += 4, from += 112) {
-                svld1_hor_za32(0, s + 0, all, from + 0);
-                svld1_hor_za32(1, s + 0, some1, from + 16);
-                svld1_hor_za32(0, s + 1, all, from + 28);
-                svld1_hor_za32(1, s + 1, some1, from + 44);
-                svld1_hor_za32(0, s + 2, all, from + 56);
-                svld1_hor_za32(1, s + 2, some1, from + 72);
-                svld1_hor_za32(0, s + 3, all, from + 84);
-                svld1_hor_za32(1, s + 3, some1, from + 100);
-            }
-            #pragma clang loop unroll(disable)
-            for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                svst1_ver_za32(0, s + 0, all, to + 0);
-                svst1_ver_za32(0, s + 1, all, to + 16);
-                svst1_ver_za32(0, s + 2, all, to + 32);
-                svst1_ver_za32(0, s + 3, all, to + 48);
-            }
-            #pragma clang loop unroll(disable)
-            for (uint32_t s = 0; s < 12; s += 4, to += 64) {
-                svst1_ver_za32(1, s + 0, all, to + 0);
-                svst1_ver_za32(1, s + 1, all, to + 16);
-                svst1_ver_za32(1, s + 2, all, to + 32);
-                svst1_ver_za32(1, s + 3, all, to + 48);
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 28; d += 4, u += 64, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 64, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 64, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 128, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 128, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 192, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 192, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(2, s + 1, lanes2, to + 96);
-                    svst1_hor_za32(3, s + 1, lanes3, to + 112);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(2, s + 2, lanes2, to + 160);
-                    svst1_hor_za32(3, s + 2, lanes3, to + 176);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 208);
-                    svst1_hor_za32(2, s + 3, lanes2, to + 224);
-                    svst1_hor_za32(3, s + 3, lanes3, to + 240);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                }
-            }
+        const float *from = a + row * 28;
+        product_28x64_rest_1(from, panel);
+        for (int64_t n = 0; n < 64; n += 64) {
+            product_28x64_block_1x4(b, c, panel, row, hi, n, 1);
         }
     }
 }
@@ -3416,177 +2439,121 @@ STREAMING KERNEL void product_28x64(const float *restrict a, const float *restri
 
 /* G = A^T B over all rows: [28][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368
    bytes a row and 50,176 more. Used by: gradient of lm_head. */
-/* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
+/* One row of A and of B. */
+INLINE void outer_28x64_update_block_2x2_row(svbool_t lanes_m0, svbool_t lanes_m1, svbool_t lanes_n0,
+    svbool_t lanes_n1, const float *x, const float *y) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const zf x0 = svld1_vnum_f32(lanes_m0, x, 0);
+    const zf x1 = svld1_vnum_f32(lanes_m1, x, 1);
+    const zf y0 = svld1_vnum_f32(lanes_n0, y, 0);
+    const zf y1 = svld1_vnum_f32(lanes_n1, y, 1);
+    svmopa_za32_f32_m(0, all, all, x0, y0);
+    svmopa_za32_f32_m(1, all, all, x0, y1);
+    svmopa_za32_f32_m(2, all, all, x1, y0);
+    svmopa_za32_f32_m(3, all, all, x1, y1);
+}
+
+/* 32 rows of G from row m on, 32 columns from column n on. */
+INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *g, int64_t rows, const rates *h,
+    float *w, float *packed, float *m_at, float *v_at, int64_t m, int64_t n) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes_m0 = svwhilelt_b32_s64(m, 28);
+    const svbool_t lanes_m1 = svwhilelt_b32_s64(m + 16, 28);
+    const svbool_t lanes_n0 = all;
+    const svbool_t lanes_n1 = all;
+    const float *x = a + m;
+    const float *y = b + n;
+    int64_t r = rows;
+    svzero_za();
+    for (; r >= 4; r -= 4) {
+        UNROLL for (int u = 0; u < 4; u++)
+            outer_28x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 28, y + u * 64);
+        x += 112;
+        y += 256;
+    }
+    for (; r > 0; r--) {
+        outer_28x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x, y);
+        x += 28;
+        y += 64;
+    }
+    const uint32_t height0 = 28 - m < 16 ? (uint32_t)(28 - m) : 16;
+    const uint32_t height1 = 28 - (m + 16) < 16 ? (uint32_t)(28 - (m + 16)) : 16;
+    if (h) {
+        const rates now = *h;
+        int64_t at;
+        /* The new weights return to ZA and leave it by columns. */
+        at = m * 64 + n;
+        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 128) {
+            UNROLL for (uint32_t q = 0; q < 2; q++) {
+                const int64_t at0 = at + q * 64;
+                const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+                const zf w0 = z_update(lanes_n0, &now, g0, w + at0, m_at + at0, v_at + at0);
+                svwrite_hor_za32_f32_m(0, slice + q, all, w0);
+                const int64_t at1 = at + q * 64 + 16;
+                const zf g1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+                const zf w1 = z_update(lanes_n1, &now, g1, w + at1, m_at + at1, v_at + at1);
+                svwrite_hor_za32_f32_m(1, slice + q, all, w1);
+            }
+        }
+        at = (m + 16) * 64 + n;
+        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 128) {
+            UNROLL for (uint32_t q = 0; q < 2; q++) {
+                const int64_t at0 = at + q * 64;
+                const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+                const zf w0 = z_update(lanes_n0, &now, g0, w + at0, m_at + at0, v_at + at0);
+                svwrite_hor_za32_f32_m(2, slice + q, all, w0);
+                const int64_t at1 = at + q * 64 + 16;
+                const zf g1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+                const zf w1 = z_update(lanes_n1, &now, g1, w + at1, m_at + at1, v_at + at1);
+                svwrite_hor_za32_f32_m(3, slice + q, all, w1);
+            }
+        }
+        float *to;
+        to = packed + n * 28 + m;
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 112) {
+            UNROLL for (uint32_t q = 0; q < 4; q++) {
+                svst1_ver_za32(0, slice + q, lanes_m0, to + q * 28);
+                svst1_ver_za32(2, slice + q, lanes_m1, to + q * 28 + 16);
+            }
+        }
+        to = packed + (n + 16) * 28 + m;
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 112) {
+            UNROLL for (uint32_t q = 0; q < 4; q++) {
+                svst1_ver_za32(1, slice + q, lanes_m0, to + q * 28);
+                svst1_ver_za32(3, slice + q, lanes_m1, to + q * 28 + 16);
+            }
+        }
+        return;
+    }
+    float *z;
+    z = g + m * 64 + n;
+    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes_n0, z + q * 64);
+            svst1_hor_za32(1, slice + q, lanes_n1, z + q * 64 + 16);
+        }
+    }
+    z = g + (m + 16) * 64 + n;
+    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes_n0, z + q * 64);
+            svst1_hor_za32(3, slice + q, lanes_n1, z + q * 64 + 16);
+        }
+    }
+}
+
+/* Bands of 2 tiles of 16 x 16; 32 rows of G are a unit. */
 STREAMING KERNEL void outer_28x64_update(const float *restrict a, const float *restrict b, float *restrict g,
     int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed,
-    float *restrict m_at, float *restrict v_at) {
-    const svbool_t all = svptrue_b32();
+    float *restrict m_at, float *restrict v_at)
+{
     const int64_t end = hi * 32 < 28 ? hi * 32 : 28;
     int64_t m = lo * 32;
     for (; end - m > 16; m += 32) {
         for (int64_t n = 0; n < 64; n += 32) {
-            const svbool_t lanes_m0 = svwhilelt_b32_s64(m, 28);
-            const svbool_t lanes_m1 = svwhilelt_b32_s64(m + 16, 28);
-            const svbool_t lanes_n0 = all;
-            const svbool_t lanes_n1 = all;
-            const float *x = a + m, *y = b + n;
-            int64_t r = rows;
-            svzero_za();
-            for (; r >= 4; r -= 4, x += 112, y += 256) {
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 28, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 28, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 64, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 64, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 56, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 56, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 128, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 128, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 84, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 84, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 192, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-            }
-            for (; r > 0; r--, x += 28, y += 64)
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-            if (h) {
-                const rates now = *h;
-                {
-                    const int64_t top = m;
-                    int64_t at = top * 64 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < (28 - top < 16 ? (uint32_t)(28 - top) : 16); s += 2, at += 128) {
-                        svwrite_hor_za32_f32_m(0, s + 0, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 0, s + 0),
-                                               w + at + 0, m_at + at + 0, v_at + at + 0));
-                        svwrite_hor_za32_f32_m(1, s + 0, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 1, s + 0),
-                                               w + at + 16, m_at + at + 16, v_at + at + 16));
-                        svwrite_hor_za32_f32_m(0, s + 1, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 0, s + 1),
-                                               w + at + 64, m_at + at + 64, v_at + at + 64));
-                        svwrite_hor_za32_f32_m(1, s + 1, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 1, s + 1),
-                                               w + at + 80, m_at + at + 80, v_at + at + 80));
-                    }
-                }
-                {
-                    const int64_t top = m + 16;
-                    int64_t at = top * 64 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < (28 - top < 16 ? (uint32_t)(28 - top) : 16); s += 2, at += 128) {
-                        svwrite_hor_za32_f32_m(2, s + 0, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 2, s + 0),
-                                               w + at + 0, m_at + at + 0, v_at + at + 0));
-                        svwrite_hor_za32_f32_m(3, s + 0, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 3, s + 0),
-                                               w + at + 16, m_at + at + 16, v_at + at + 16));
-                        svwrite_hor_za32_f32_m(2, s + 1, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 2, s + 1),
-                                               w + at + 64, m_at + at + 64, v_at + at + 64));
-                        svwrite_hor_za32_f32_m(3, s + 1, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 3, s + 1),
-                                               w + at + 80, m_at + at + 80, v_at + at + 80));
-                    }
-                }
-                {
-                    const int64_t left = n;
-                    float *to = packed + left * 28 + m;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 112) {
-                        svst1_ver_za32(0, s + 0, lanes_m0, to + 0);
-                        svst1_ver_za32(2, s + 0, lanes_m1, to + 16);
-                        svst1_ver_za32(0, s + 1, lanes_m0, to + 28);
-                        svst1_ver_za32(2, s + 1, lanes_m1, to + 44);
-                        svst1_ver_za32(0, s + 2, lanes_m0, to + 56);
-                        svst1_ver_za32(2, s + 2, lanes_m1, to + 72);
-                        svst1_ver_za32(0, s + 3, lanes_m0, to + 84);
-                        svst1_ver_za32(2, s + 3, lanes_m1, to + 100);
-                    }
-                }
-                {
-                    const int64_t left = n + 16;
-                    float *to = packed + left * 28 + m;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 112) {
-                        svst1_ver_za32(1, s + 0, lanes_m0, to + 0);
-                        svst1_ver_za32(3, s + 0, lanes_m1, to + 16);
-                        svst1_ver_za32(1, s + 1, lanes_m0, to + 28);
-                        svst1_ver_za32(3, s + 1, lanes_m1, to + 44);
-                        svst1_ver_za32(1, s + 2, lanes_m0, to + 56);
-                        svst1_ver_za32(3, s + 2, lanes_m1, to + 72);
-                        svst1_ver_za32(1, s + 3, lanes_m0, to + 84);
-                        svst1_ver_za32(3, s + 3, lanes_m1, to + 100);
-                    }
-                }
-            } else {
-                {
-                    const int64_t top = m;
-                    float *to = g + top * 64 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < (28 - top < 16 ? (uint32_t)(28 - top) : 16); s += 4, to += 256) {
-                        svst1_hor_za32(0, s + 0, lanes_n0, to + 0);
-                        svst1_hor_za32(1, s + 0, lanes_n1, to + 16);
-                        svst1_hor_za32(0, s + 1, lanes_n0, to + 64);
-                        svst1_hor_za32(1, s + 1, lanes_n1, to + 80);
-                        svst1_hor_za32(0, s + 2, lanes_n0, to + 128);
-                        svst1_hor_za32(1, s + 2, lanes_n1, to + 144);
-                        svst1_hor_za32(0, s + 3, lanes_n0, to + 192);
-                        svst1_hor_za32(1, s + 3, lanes_n1, to + 208);
-                    }
-                }
-                {
-                    const int64_t top = m + 16;
-                    float *to = g + top * 64 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < (28 - top < 16 ? (uint32_t)(28 - top) : 16); s += 4, to += 256) {
-                        svst1_hor_za32(2, s + 0, lanes_n0, to + 0);
-                        svst1_hor_za32(3, s + 0, lanes_n1, to + 16);
-                        svst1_hor_za32(2, s + 1, lanes_n0, to + 64);
-                        svst1_hor_za32(3, s + 1, lanes_n1, to + 80);
-                        svst1_hor_za32(2, s + 2, lanes_n0, to + 128);
-                        svst1_hor_za32(3, s + 2, lanes_n1, to + 144);
-                        svst1_hor_za32(2, s + 3, lanes_n0, to + 192);
-                        svst1_hor_za32(3, s + 3, lanes_n1, to + 208);
-                    }
-                }
-            }
+            outer_28x64_update_block_2x2(a, b, g, rows, h, w, packed, m_at, v_at, m, n);
         }
     }
 }
@@ -3595,451 +2562,210 @@ STREAMING KERNEL void outer_28x64_update(const float *restrict a, const float *r
 
 /* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row.
    2,432 bytes a row and 69,632 more. Used by: d_linear. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c,
-    int64_t lo, int64_t hi, float *restrict panel, const float *restrict h_in) {
+/* A finished slice of sums x of row i, the columns from n on. */
+INLINE void product_64x256_relu_grad_store(svbool_t pg, const float *h_in, float *to, int64_t i, int64_t n,
+    zf x) __arm_streaming
+{
+    z_store(to, z_keep(x, z_load(h_in + i * 272 + n)));
+}
+
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x256_relu_grad_block_2x2(const float *b, float *c, const float *h_in, const float *x,
+    int64_t top, int64_t hi, int64_t n, int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 272, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 272, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 1088;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 272 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+            product_64x256_relu_grad_store(lanes0, h_in, to + q * 272, top0 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+            product_64x256_relu_grad_store(lanes1, h_in, to + q * 272 + 16, top0 + slice + q, n + 16, x1);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 272) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice);
+        product_64x256_relu_grad_store(lanes0, h_in, to, top0 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice);
+        product_64x256_relu_grad_store(lanes1, h_in, to + 16, top0 + slice, n + 16, x1);
+    }
+    to = c + top1 * 272 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+            product_64x256_relu_grad_store(lanes0, h_in, to + q * 272, top1 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+            product_64x256_relu_grad_store(lanes1, h_in, to + q * 272 + 16, top1 + slice + q, n + 16, x1);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 272) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice);
+        product_64x256_relu_grad_store(lanes0, h_in, to, top1 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice);
+        product_64x256_relu_grad_store(lanes1, h_in, to + 16, top1 + slice, n + 16, x1);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x256_relu_grad_block_1x4(const float *b, float *c, const float *h_in, const float *x,
+    int64_t top, int64_t hi, int64_t n, int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 272, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 272, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 272, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 272, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 1088;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 272 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+            product_64x256_relu_grad_store(lanes0, h_in, to + q * 272, top0 + slice + q, n, x0);
+            const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+            product_64x256_relu_grad_store(lanes1, h_in, to + q * 272 + 16, top0 + slice + q, n + 16, x1);
+            const zf x2 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+            product_64x256_relu_grad_store(lanes2, h_in, to + q * 272 + 32, top0 + slice + q, n + 32, x2);
+            const zf x3 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+            product_64x256_relu_grad_store(lanes3, h_in, to + q * 272 + 48, top0 + slice + q, n + 48, x3);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 272) {
+        const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice);
+        product_64x256_relu_grad_store(lanes0, h_in, to, top0 + slice, n, x0);
+        const zf x1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice);
+        product_64x256_relu_grad_store(lanes1, h_in, to + 16, top0 + slice, n + 16, x1);
+        const zf x2 = svread_hor_za32_f32_m(z_zero(), all, 2, slice);
+        product_64x256_relu_grad_store(lanes2, h_in, to + 32, top0 + slice, n + 32, x2);
+        const zf x3 = svread_hor_za32_f32_m(z_zero(), all, 3, slice);
+        product_64x256_relu_grad_store(lanes3, h_in, to + 48, top0 + slice, n + 48, x3);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_64x256_relu_grad_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_64x256_relu_grad_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restrict b, float *restrict c,
+    int64_t lo, int64_t hi, float *restrict panel, const float *restrict h_in)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 32) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 1024);
-                    svld1_hor_za32(3, s + 0, all, from + 1040);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 1088);
-                    svld1_hor_za32(3, s + 1, all, from + 1104);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 1152);
-                    svld1_hor_za32(3, s + 2, all, from + 1168);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 1216);
-                    svld1_hor_za32(3, s + 3, all, from + 1232);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 256; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 128, w += 1088) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 272, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 272, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 544, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 544, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 816, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 816, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 272 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 1088) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 272, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 288, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 544, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 560, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 816, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 832, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 16)));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 272) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
-                    }
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 272 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 1088) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 272, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 288, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 544, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 560, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 816, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 832, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 16)));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 272) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
-                    }
-                }
-            }
+        const float *from = a + row * 64;
+        for (int64_t d = 0; d < 64; d += 32)
+            product_64x256_relu_grad_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 256; n += 32) {
+            product_64x256_relu_grad_block_2x2(b, c, h_in, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 64) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 96);
-                    svld1_hor_za32(3, s + 1, all, from + 112);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 160);
-                    svld1_hor_za32(3, s + 2, all, from + 176);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 224);
-                    svld1_hor_za32(3, s + 3, all, from + 240);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 256; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 64, w += 1088) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 272, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 272, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 272, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 272, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 544, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 544, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 544, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 544, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 816, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 816, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 816, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 816, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 272 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 1088) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 32)));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 48)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 1);
-                        z_store(to + 272, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 1);
-                        z_store(to + 288, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 1);
-                        z_store(to + 304, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 32)));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 1);
-                        z_store(to + 320, z_keep(x, z_load(h_in + (top + s + 1) * 272 + col + 48)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 2);
-                        z_store(to + 544, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 2);
-                        z_store(to + 560, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 2);
-                        z_store(to + 576, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 32)));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 2);
-                        z_store(to + 592, z_keep(x, z_load(h_in + (top + s + 2) * 272 + col + 48)));
-                    }
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 3);
-                        z_store(to + 816, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 3);
-                        z_store(to + 832, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 3);
-                        z_store(to + 848, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 32)));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 3);
-                        z_store(to + 864, z_keep(x, z_load(h_in + (top + s + 3) * 272 + col + 48)));
-                    }
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 272) {
-                    {
-                        const svbool_t pg = lanes0;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 0, s + 0);
-                        z_store(to + 0, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 0)));
-                    }
-                    {
-                        const svbool_t pg = lanes1;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 1, s + 0);
-                        z_store(to + 16, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 16)));
-                    }
-                    {
-                        const svbool_t pg = lanes2;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 2, s + 0);
-                        z_store(to + 32, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 32)));
-                    }
-                    {
-                        const svbool_t pg = lanes3;
-                        const zf x = svread_hor_za32_f32_m(svdup_n_f32(0), all, 3, s + 0);
-                        z_store(to + 48, z_keep(x, z_load(h_in + (top + s + 0) * 272 + col + 48)));
-                    }
-                }
-            }
+        const float *from = a + row * 64;
+        product_64x256_relu_grad_chunk_1(from, panel);
+        for (int64_t n = 0; n < 256; n += 64) {
+            product_64x256_relu_grad_block_1x4(b, c, h_in, panel, row, hi, n, 1);
         }
     }
 }
@@ -4048,177 +2774,121 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
 
 /* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
    bytes a row and 483,328 more. Used by: gradient of w2, gradient of w1. */
-/* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
+/* One row of A and of B. */
+INLINE void outer_64x256_update_block_2x2_row(svbool_t lanes_m0, svbool_t lanes_m1, svbool_t lanes_n0,
+    svbool_t lanes_n1, const float *x, const float *y) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const zf x0 = svld1_vnum_f32(lanes_m0, x, 0);
+    const zf x1 = svld1_vnum_f32(lanes_m1, x, 1);
+    const zf y0 = svld1_vnum_f32(lanes_n0, y, 0);
+    const zf y1 = svld1_vnum_f32(lanes_n1, y, 1);
+    svmopa_za32_f32_m(0, all, all, x0, y0);
+    svmopa_za32_f32_m(1, all, all, x0, y1);
+    svmopa_za32_f32_m(2, all, all, x1, y0);
+    svmopa_za32_f32_m(3, all, all, x1, y1);
+}
+
+/* 32 rows of G from row m on, 32 columns from column n on. */
+INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float *g, int64_t rows, const rates *h,
+    float *w, float *packed, float *m_at, float *v_at, int64_t m, int64_t n) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes_m0 = all;
+    const svbool_t lanes_m1 = all;
+    const svbool_t lanes_n0 = all;
+    const svbool_t lanes_n1 = all;
+    const float *x = a + m;
+    const float *y = b + n;
+    int64_t r = rows;
+    svzero_za();
+    for (; r >= 4; r -= 4) {
+        UNROLL for (int u = 0; u < 4; u++)
+            outer_64x256_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 272);
+        x += 256;
+        y += 1088;
+    }
+    for (; r > 0; r--) {
+        outer_64x256_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x, y);
+        x += 64;
+        y += 272;
+    }
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    if (h) {
+        const rates now = *h;
+        int64_t at;
+        /* The new weights return to ZA and leave it by columns. */
+        at = m * 272 + n;
+        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 544) {
+            UNROLL for (uint32_t q = 0; q < 2; q++) {
+                const int64_t at0 = at + q * 272;
+                const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+                const zf w0 = z_update(lanes_n0, &now, g0, w + at0, m_at + at0, v_at + at0);
+                svwrite_hor_za32_f32_m(0, slice + q, all, w0);
+                const int64_t at1 = at + q * 272 + 16;
+                const zf g1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+                const zf w1 = z_update(lanes_n1, &now, g1, w + at1, m_at + at1, v_at + at1);
+                svwrite_hor_za32_f32_m(1, slice + q, all, w1);
+            }
+        }
+        at = (m + 16) * 272 + n;
+        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 544) {
+            UNROLL for (uint32_t q = 0; q < 2; q++) {
+                const int64_t at0 = at + q * 272;
+                const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+                const zf w0 = z_update(lanes_n0, &now, g0, w + at0, m_at + at0, v_at + at0);
+                svwrite_hor_za32_f32_m(2, slice + q, all, w0);
+                const int64_t at1 = at + q * 272 + 16;
+                const zf g1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+                const zf w1 = z_update(lanes_n1, &now, g1, w + at1, m_at + at1, v_at + at1);
+                svwrite_hor_za32_f32_m(3, slice + q, all, w1);
+            }
+        }
+        float *to;
+        to = packed + n * 64 + m;
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+            UNROLL for (uint32_t q = 0; q < 4; q++) {
+                svst1_ver_za32(0, slice + q, lanes_m0, to + q * 64);
+                svst1_ver_za32(2, slice + q, lanes_m1, to + q * 64 + 16);
+            }
+        }
+        to = packed + (n + 16) * 64 + m;
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+            UNROLL for (uint32_t q = 0; q < 4; q++) {
+                svst1_ver_za32(1, slice + q, lanes_m0, to + q * 64);
+                svst1_ver_za32(3, slice + q, lanes_m1, to + q * 64 + 16);
+            }
+        }
+        return;
+    }
+    float *z;
+    z = g + m * 272 + n;
+    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes_n0, z + q * 272);
+            svst1_hor_za32(1, slice + q, lanes_n1, z + q * 272 + 16);
+        }
+    }
+    z = g + (m + 16) * 272 + n;
+    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes_n0, z + q * 272);
+            svst1_hor_za32(3, slice + q, lanes_n1, z + q * 272 + 16);
+        }
+    }
+}
+
+/* Bands of 2 tiles of 16 x 16; 32 rows of G are a unit. */
 STREAMING KERNEL void outer_64x256_update(const float *restrict a, const float *restrict b, float *restrict g,
     int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed,
-    float *restrict m_at, float *restrict v_at) {
-    const svbool_t all = svptrue_b32();
+    float *restrict m_at, float *restrict v_at)
+{
     const int64_t end = hi * 32 < 64 ? hi * 32 : 64;
     int64_t m = lo * 32;
     for (; end - m > 16; m += 32) {
         for (int64_t n = 0; n < 256; n += 32) {
-            const svbool_t lanes_m0 = all;
-            const svbool_t lanes_m1 = all;
-            const svbool_t lanes_n0 = all;
-            const svbool_t lanes_n1 = all;
-            const float *x = a + m, *y = b + n;
-            int64_t r = rows;
-            svzero_za();
-            for (; r >= 4; r -= 4, x += 256, y += 1088) {
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 64, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 64, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 272, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 272, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 128, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 128, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 544, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 544, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 192, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 192, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 816, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 816, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-            }
-            for (; r > 0; r--, x += 64, y += 272)
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-            if (h) {
-                const rates now = *h;
-                {
-                    const int64_t top = m;
-                    int64_t at = top * 272 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 2, at += 544) {
-                        svwrite_hor_za32_f32_m(0, s + 0, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 0, s + 0),
-                                               w + at + 0, m_at + at + 0, v_at + at + 0));
-                        svwrite_hor_za32_f32_m(1, s + 0, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 1, s + 0),
-                                               w + at + 16, m_at + at + 16, v_at + at + 16));
-                        svwrite_hor_za32_f32_m(0, s + 1, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 0, s + 1),
-                                               w + at + 272, m_at + at + 272, v_at + at + 272));
-                        svwrite_hor_za32_f32_m(1, s + 1, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 1, s + 1),
-                                               w + at + 288, m_at + at + 288, v_at + at + 288));
-                    }
-                }
-                {
-                    const int64_t top = m + 16;
-                    int64_t at = top * 272 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 2, at += 544) {
-                        svwrite_hor_za32_f32_m(2, s + 0, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 2, s + 0),
-                                               w + at + 0, m_at + at + 0, v_at + at + 0));
-                        svwrite_hor_za32_f32_m(3, s + 0, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 3, s + 0),
-                                               w + at + 16, m_at + at + 16, v_at + at + 16));
-                        svwrite_hor_za32_f32_m(2, s + 1, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 2, s + 1),
-                                               w + at + 272, m_at + at + 272, v_at + at + 272));
-                        svwrite_hor_za32_f32_m(3, s + 1, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 3, s + 1),
-                                               w + at + 288, m_at + at + 288, v_at + at + 288));
-                    }
-                }
-                {
-                    const int64_t left = n;
-                    float *to = packed + left * 64 + m;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 256) {
-                        svst1_ver_za32(0, s + 0, lanes_m0, to + 0);
-                        svst1_ver_za32(2, s + 0, lanes_m1, to + 16);
-                        svst1_ver_za32(0, s + 1, lanes_m0, to + 64);
-                        svst1_ver_za32(2, s + 1, lanes_m1, to + 80);
-                        svst1_ver_za32(0, s + 2, lanes_m0, to + 128);
-                        svst1_ver_za32(2, s + 2, lanes_m1, to + 144);
-                        svst1_ver_za32(0, s + 3, lanes_m0, to + 192);
-                        svst1_ver_za32(2, s + 3, lanes_m1, to + 208);
-                    }
-                }
-                {
-                    const int64_t left = n + 16;
-                    float *to = packed + left * 64 + m;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 256) {
-                        svst1_ver_za32(1, s + 0, lanes_m0, to + 0);
-                        svst1_ver_za32(3, s + 0, lanes_m1, to + 16);
-                        svst1_ver_za32(1, s + 1, lanes_m0, to + 64);
-                        svst1_ver_za32(3, s + 1, lanes_m1, to + 80);
-                        svst1_ver_za32(1, s + 2, lanes_m0, to + 128);
-                        svst1_ver_za32(3, s + 2, lanes_m1, to + 144);
-                        svst1_ver_za32(1, s + 3, lanes_m0, to + 192);
-                        svst1_ver_za32(3, s + 3, lanes_m1, to + 208);
-                    }
-                }
-            } else {
-                {
-                    const int64_t top = m;
-                    float *to = g + top * 272 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 1088) {
-                        svst1_hor_za32(0, s + 0, lanes_n0, to + 0);
-                        svst1_hor_za32(1, s + 0, lanes_n1, to + 16);
-                        svst1_hor_za32(0, s + 1, lanes_n0, to + 272);
-                        svst1_hor_za32(1, s + 1, lanes_n1, to + 288);
-                        svst1_hor_za32(0, s + 2, lanes_n0, to + 544);
-                        svst1_hor_za32(1, s + 2, lanes_n1, to + 560);
-                        svst1_hor_za32(0, s + 3, lanes_n0, to + 816);
-                        svst1_hor_za32(1, s + 3, lanes_n1, to + 832);
-                    }
-                }
-                {
-                    const int64_t top = m + 16;
-                    float *to = g + top * 272 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 1088) {
-                        svst1_hor_za32(2, s + 0, lanes_n0, to + 0);
-                        svst1_hor_za32(3, s + 0, lanes_n1, to + 16);
-                        svst1_hor_za32(2, s + 1, lanes_n0, to + 272);
-                        svst1_hor_za32(3, s + 1, lanes_n1, to + 288);
-                        svst1_hor_za32(2, s + 2, lanes_n0, to + 544);
-                        svst1_hor_za32(3, s + 2, lanes_n1, to + 560);
-                        svst1_hor_za32(2, s + 3, lanes_n0, to + 816);
-                        svst1_hor_za32(3, s + 3, lanes_n1, to + 832);
-                    }
-                }
-            }
+            outer_64x256_update_block_2x2(a, b, g, rows, h, w, packed, m_at, v_at, m, n);
         }
     }
 }
@@ -4227,291 +2897,188 @@ STREAMING KERNEL void outer_64x256_update(const float *restrict a, const float *
 
 /* C = A B on every row: [rows][256] x [256][64]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
    bytes a row and 65,536 more. Used by: d_rms. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 8192 floats. */
-STREAMING KERNEL void product_256x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
-    int64_t hi, float *restrict panel) {
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_256x64_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 256; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+    }
+    to = c + top1 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(3, slice + q, lanes1, to + q * 64 + 16);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 64) {
+        svst1_hor_za32(2, slice, lanes0, to);
+        svst1_hor_za32(3, slice, lanes1, to + 16);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_256x64_block_1x4(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 256; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 64, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 64, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
+            svst1_hor_za32(2, slice + q, lanes2, to + q * 64 + 32);
+            svst1_hor_za32(3, slice + q, lanes3, to + q * 64 + 48);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+        svst1_hor_za32(2, slice, lanes2, to + 32);
+        svst1_hor_za32(3, slice, lanes3, to + 48);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_256x64_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 272);
+            svld1_hor_za32(1, slice + q, all, from + q * 272 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 272 + 4352);
+            svld1_hor_za32(3, slice + q, all, from + q * 272 + 4368);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_256x64_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 1088) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 272);
+            svld1_hor_za32(1, slice + q, all, from + q * 272 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 272 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 272 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_256x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+    int64_t hi, float *restrict panel)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 256; d += 32) {
-                const float *from = a + row * 272 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 1088) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 4352);
-                    svld1_hor_za32(3, s + 0, all, from + 4368);
-                    svld1_hor_za32(0, s + 1, all, from + 272);
-                    svld1_hor_za32(1, s + 1, all, from + 288);
-                    svld1_hor_za32(2, s + 1, all, from + 4624);
-                    svld1_hor_za32(3, s + 1, all, from + 4640);
-                    svld1_hor_za32(0, s + 2, all, from + 544);
-                    svld1_hor_za32(1, s + 2, all, from + 560);
-                    svld1_hor_za32(2, s + 2, all, from + 4896);
-                    svld1_hor_za32(3, s + 2, all, from + 4912);
-                    svld1_hor_za32(0, s + 3, all, from + 816);
-                    svld1_hor_za32(1, s + 3, all, from + 832);
-                    svld1_hor_za32(2, s + 3, all, from + 5168);
-                    svld1_hor_za32(3, s + 3, all, from + 5184);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 256; d += 4, u += 128, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 208);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(3, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(2, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(3, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(2, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(3, s + 3, lanes1, to + 208);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                }
-            }
+        const float *from = a + row * 272;
+        for (int64_t d = 0; d < 256; d += 32)
+            product_256x64_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 64; n += 32) {
+            product_256x64_block_2x2(b, c, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 256; d += 64) {
-                const float *from = a + row * 272 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 1088) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 272);
-                    svld1_hor_za32(1, s + 1, all, from + 288);
-                    svld1_hor_za32(2, s + 1, all, from + 304);
-                    svld1_hor_za32(3, s + 1, all, from + 320);
-                    svld1_hor_za32(0, s + 2, all, from + 544);
-                    svld1_hor_za32(1, s + 2, all, from + 560);
-                    svld1_hor_za32(2, s + 2, all, from + 576);
-                    svld1_hor_za32(3, s + 2, all, from + 592);
-                    svld1_hor_za32(0, s + 3, all, from + 816);
-                    svld1_hor_za32(1, s + 3, all, from + 832);
-                    svld1_hor_za32(2, s + 3, all, from + 848);
-                    svld1_hor_za32(3, s + 3, all, from + 864);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 256; d += 4, u += 64, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 64, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 64, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 128, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 128, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 192, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 192, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(2, s + 1, lanes2, to + 96);
-                    svst1_hor_za32(3, s + 1, lanes3, to + 112);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(2, s + 2, lanes2, to + 160);
-                    svst1_hor_za32(3, s + 2, lanes3, to + 176);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 208);
-                    svst1_hor_za32(2, s + 3, lanes2, to + 224);
-                    svst1_hor_za32(3, s + 3, lanes3, to + 240);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                }
-            }
+        const float *from = a + row * 272;
+        for (int64_t d = 0; d < 256; d += 64)
+            product_256x64_chunk_1(from + d, panel + d * 16);
+        for (int64_t n = 0; n < 64; n += 64) {
+            product_256x64_block_1x4(b, c, panel, row, hi, n, 1);
         }
     }
 }
@@ -4565,291 +3132,187 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 512 bytes a
    row and 16,384 more. Used by: d_a. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 2048 floats. */
-STREAMING KERNEL void product_64x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
-    int64_t hi, float *restrict panel) {
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x64_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+    }
+    to = c + top1 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(3, slice + q, lanes1, to + q * 64 + 16);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 64) {
+        svst1_hor_za32(2, slice, lanes0, to);
+        svst1_hor_za32(3, slice, lanes1, to + 16);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_64x64_block_1x4(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 64; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 64, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 64, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
+            svst1_hor_za32(2, slice + q, lanes2, to + q * 64 + 32);
+            svst1_hor_za32(3, slice + q, lanes3, to + q * 64 + 48);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+        svst1_hor_za32(2, slice, lanes2, to + 32);
+        svst1_hor_za32(3, slice, lanes3, to + 48);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_64x64_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_64x64_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 64);
+            svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_64x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+    int64_t hi, float *restrict panel)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 32) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 1024);
-                    svld1_hor_za32(3, s + 0, all, from + 1040);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 1088);
-                    svld1_hor_za32(3, s + 1, all, from + 1104);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 1152);
-                    svld1_hor_za32(3, s + 2, all, from + 1168);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 1216);
-                    svld1_hor_za32(3, s + 3, all, from + 1232);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 128, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 208);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(3, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(2, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(3, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(2, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(3, s + 3, lanes1, to + 208);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                }
-            }
+        const float *from = a + row * 64;
+        for (int64_t d = 0; d < 64; d += 32)
+            product_64x64_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 64; n += 32) {
+            product_64x64_block_2x2(b, c, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 64; d += 64) {
-                const float *from = a + row * 64 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 256) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 64);
-                    svld1_hor_za32(1, s + 1, all, from + 80);
-                    svld1_hor_za32(2, s + 1, all, from + 96);
-                    svld1_hor_za32(3, s + 1, all, from + 112);
-                    svld1_hor_za32(0, s + 2, all, from + 128);
-                    svld1_hor_za32(1, s + 2, all, from + 144);
-                    svld1_hor_za32(2, s + 2, all, from + 160);
-                    svld1_hor_za32(3, s + 2, all, from + 176);
-                    svld1_hor_za32(0, s + 3, all, from + 192);
-                    svld1_hor_za32(1, s + 3, all, from + 208);
-                    svld1_hor_za32(2, s + 3, all, from + 224);
-                    svld1_hor_za32(3, s + 3, all, from + 240);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 64; d += 4, u += 64, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 64, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 64, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 128, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 128, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 192, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 192, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(2, s + 1, lanes2, to + 96);
-                    svst1_hor_za32(3, s + 1, lanes3, to + 112);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(2, s + 2, lanes2, to + 160);
-                    svst1_hor_za32(3, s + 2, lanes3, to + 176);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 208);
-                    svst1_hor_za32(2, s + 3, lanes2, to + 224);
-                    svst1_hor_za32(3, s + 3, lanes3, to + 240);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                }
-            }
+        const float *from = a + row * 64;
+        product_64x64_chunk_1(from, panel);
+        for (int64_t n = 0; n < 64; n += 64) {
+            product_64x64_block_1x4(b, c, panel, row, hi, n, 1);
         }
     }
 }
@@ -4858,177 +3321,121 @@ STREAMING KERNEL void product_64x64(const float *restrict a, const float *restri
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 512
    bytes a row and 114,688 more. Used by: gradient of wo. */
-/* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
+/* One row of A and of B. */
+INLINE void outer_64x64_update_block_2x2_row(svbool_t lanes_m0, svbool_t lanes_m1, svbool_t lanes_n0,
+    svbool_t lanes_n1, const float *x, const float *y) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const zf x0 = svld1_vnum_f32(lanes_m0, x, 0);
+    const zf x1 = svld1_vnum_f32(lanes_m1, x, 1);
+    const zf y0 = svld1_vnum_f32(lanes_n0, y, 0);
+    const zf y1 = svld1_vnum_f32(lanes_n1, y, 1);
+    svmopa_za32_f32_m(0, all, all, x0, y0);
+    svmopa_za32_f32_m(1, all, all, x0, y1);
+    svmopa_za32_f32_m(2, all, all, x1, y0);
+    svmopa_za32_f32_m(3, all, all, x1, y1);
+}
+
+/* 32 rows of G from row m on, 32 columns from column n on. */
+INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *g, int64_t rows, const rates *h,
+    float *w, float *packed, float *m_at, float *v_at, int64_t m, int64_t n) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes_m0 = all;
+    const svbool_t lanes_m1 = all;
+    const svbool_t lanes_n0 = all;
+    const svbool_t lanes_n1 = all;
+    const float *x = a + m;
+    const float *y = b + n;
+    int64_t r = rows;
+    svzero_za();
+    for (; r >= 4; r -= 4) {
+        UNROLL for (int u = 0; u < 4; u++)
+            outer_64x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 64);
+        x += 256;
+        y += 256;
+    }
+    for (; r > 0; r--) {
+        outer_64x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x, y);
+        x += 64;
+        y += 64;
+    }
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    if (h) {
+        const rates now = *h;
+        int64_t at;
+        /* The new weights return to ZA and leave it by columns. */
+        at = m * 64 + n;
+        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 128) {
+            UNROLL for (uint32_t q = 0; q < 2; q++) {
+                const int64_t at0 = at + q * 64;
+                const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+                const zf w0 = z_update(lanes_n0, &now, g0, w + at0, m_at + at0, v_at + at0);
+                svwrite_hor_za32_f32_m(0, slice + q, all, w0);
+                const int64_t at1 = at + q * 64 + 16;
+                const zf g1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+                const zf w1 = z_update(lanes_n1, &now, g1, w + at1, m_at + at1, v_at + at1);
+                svwrite_hor_za32_f32_m(1, slice + q, all, w1);
+            }
+        }
+        at = (m + 16) * 64 + n;
+        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 128) {
+            UNROLL for (uint32_t q = 0; q < 2; q++) {
+                const int64_t at0 = at + q * 64;
+                const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+                const zf w0 = z_update(lanes_n0, &now, g0, w + at0, m_at + at0, v_at + at0);
+                svwrite_hor_za32_f32_m(2, slice + q, all, w0);
+                const int64_t at1 = at + q * 64 + 16;
+                const zf g1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+                const zf w1 = z_update(lanes_n1, &now, g1, w + at1, m_at + at1, v_at + at1);
+                svwrite_hor_za32_f32_m(3, slice + q, all, w1);
+            }
+        }
+        float *to;
+        to = packed + n * 64 + m;
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+            UNROLL for (uint32_t q = 0; q < 4; q++) {
+                svst1_ver_za32(0, slice + q, lanes_m0, to + q * 64);
+                svst1_ver_za32(2, slice + q, lanes_m1, to + q * 64 + 16);
+            }
+        }
+        to = packed + (n + 16) * 64 + m;
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+            UNROLL for (uint32_t q = 0; q < 4; q++) {
+                svst1_ver_za32(1, slice + q, lanes_m0, to + q * 64);
+                svst1_ver_za32(3, slice + q, lanes_m1, to + q * 64 + 16);
+            }
+        }
+        return;
+    }
+    float *z;
+    z = g + m * 64 + n;
+    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes_n0, z + q * 64);
+            svst1_hor_za32(1, slice + q, lanes_n1, z + q * 64 + 16);
+        }
+    }
+    z = g + (m + 16) * 64 + n;
+    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes_n0, z + q * 64);
+            svst1_hor_za32(3, slice + q, lanes_n1, z + q * 64 + 16);
+        }
+    }
+}
+
+/* Bands of 2 tiles of 16 x 16; 32 rows of G are a unit. */
 STREAMING KERNEL void outer_64x64_update(const float *restrict a, const float *restrict b, float *restrict g,
     int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed,
-    float *restrict m_at, float *restrict v_at) {
-    const svbool_t all = svptrue_b32();
+    float *restrict m_at, float *restrict v_at)
+{
     const int64_t end = hi * 32 < 64 ? hi * 32 : 64;
     int64_t m = lo * 32;
     for (; end - m > 16; m += 32) {
         for (int64_t n = 0; n < 64; n += 32) {
-            const svbool_t lanes_m0 = all;
-            const svbool_t lanes_m1 = all;
-            const svbool_t lanes_n0 = all;
-            const svbool_t lanes_n1 = all;
-            const float *x = a + m, *y = b + n;
-            int64_t r = rows;
-            svzero_za();
-            for (; r >= 4; r -= 4, x += 256, y += 256) {
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 64, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 64, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 64, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 64, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 128, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 128, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 128, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 128, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 192, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 192, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 192, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-            }
-            for (; r > 0; r--, x += 64, y += 64)
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-            if (h) {
-                const rates now = *h;
-                {
-                    const int64_t top = m;
-                    int64_t at = top * 64 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 2, at += 128) {
-                        svwrite_hor_za32_f32_m(0, s + 0, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 0, s + 0),
-                                               w + at + 0, m_at + at + 0, v_at + at + 0));
-                        svwrite_hor_za32_f32_m(1, s + 0, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 1, s + 0),
-                                               w + at + 16, m_at + at + 16, v_at + at + 16));
-                        svwrite_hor_za32_f32_m(0, s + 1, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 0, s + 1),
-                                               w + at + 64, m_at + at + 64, v_at + at + 64));
-                        svwrite_hor_za32_f32_m(1, s + 1, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 1, s + 1),
-                                               w + at + 80, m_at + at + 80, v_at + at + 80));
-                    }
-                }
-                {
-                    const int64_t top = m + 16;
-                    int64_t at = top * 64 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 2, at += 128) {
-                        svwrite_hor_za32_f32_m(2, s + 0, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 2, s + 0),
-                                               w + at + 0, m_at + at + 0, v_at + at + 0));
-                        svwrite_hor_za32_f32_m(3, s + 0, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 3, s + 0),
-                                               w + at + 16, m_at + at + 16, v_at + at + 16));
-                        svwrite_hor_za32_f32_m(2, s + 1, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 2, s + 1),
-                                               w + at + 64, m_at + at + 64, v_at + at + 64));
-                        svwrite_hor_za32_f32_m(3, s + 1, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 3, s + 1),
-                                               w + at + 80, m_at + at + 80, v_at + at + 80));
-                    }
-                }
-                {
-                    const int64_t left = n;
-                    float *to = packed + left * 64 + m;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 256) {
-                        svst1_ver_za32(0, s + 0, lanes_m0, to + 0);
-                        svst1_ver_za32(2, s + 0, lanes_m1, to + 16);
-                        svst1_ver_za32(0, s + 1, lanes_m0, to + 64);
-                        svst1_ver_za32(2, s + 1, lanes_m1, to + 80);
-                        svst1_ver_za32(0, s + 2, lanes_m0, to + 128);
-                        svst1_ver_za32(2, s + 2, lanes_m1, to + 144);
-                        svst1_ver_za32(0, s + 3, lanes_m0, to + 192);
-                        svst1_ver_za32(2, s + 3, lanes_m1, to + 208);
-                    }
-                }
-                {
-                    const int64_t left = n + 16;
-                    float *to = packed + left * 64 + m;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 256) {
-                        svst1_ver_za32(1, s + 0, lanes_m0, to + 0);
-                        svst1_ver_za32(3, s + 0, lanes_m1, to + 16);
-                        svst1_ver_za32(1, s + 1, lanes_m0, to + 64);
-                        svst1_ver_za32(3, s + 1, lanes_m1, to + 80);
-                        svst1_ver_za32(1, s + 2, lanes_m0, to + 128);
-                        svst1_ver_za32(3, s + 2, lanes_m1, to + 144);
-                        svst1_ver_za32(1, s + 3, lanes_m0, to + 192);
-                        svst1_ver_za32(3, s + 3, lanes_m1, to + 208);
-                    }
-                }
-            } else {
-                {
-                    const int64_t top = m;
-                    float *to = g + top * 64 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 256) {
-                        svst1_hor_za32(0, s + 0, lanes_n0, to + 0);
-                        svst1_hor_za32(1, s + 0, lanes_n1, to + 16);
-                        svst1_hor_za32(0, s + 1, lanes_n0, to + 64);
-                        svst1_hor_za32(1, s + 1, lanes_n1, to + 80);
-                        svst1_hor_za32(0, s + 2, lanes_n0, to + 128);
-                        svst1_hor_za32(1, s + 2, lanes_n1, to + 144);
-                        svst1_hor_za32(0, s + 3, lanes_n0, to + 192);
-                        svst1_hor_za32(1, s + 3, lanes_n1, to + 208);
-                    }
-                }
-                {
-                    const int64_t top = m + 16;
-                    float *to = g + top * 64 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 256) {
-                        svst1_hor_za32(2, s + 0, lanes_n0, to + 0);
-                        svst1_hor_za32(3, s + 0, lanes_n1, to + 16);
-                        svst1_hor_za32(2, s + 1, lanes_n0, to + 64);
-                        svst1_hor_za32(3, s + 1, lanes_n1, to + 80);
-                        svst1_hor_za32(2, s + 2, lanes_n0, to + 128);
-                        svst1_hor_za32(3, s + 2, lanes_n1, to + 144);
-                        svst1_hor_za32(2, s + 3, lanes_n0, to + 192);
-                        svst1_hor_za32(3, s + 3, lanes_n1, to + 208);
-                    }
-                }
-            }
+            outer_64x64_update_block_2x2(a, b, g, rows, h, w, packed, m_at, v_at, m, n);
         }
     }
 }
@@ -5302,291 +3709,188 @@ KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restri
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024
    bytes a row and 49,152 more. Used by: d_rms. */
-/* Tiles of 16 x 16 in blocks of 2 x 2, a last row 1 x 4; panel holds 6144 floats. */
-STREAMING KERNEL void product_192x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
-    int64_t hi, float *restrict panel) {
+/* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_192x64_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
     const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 192; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf x1 = svld1_vnum_f32(all, x, u * high + 1);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x1, y0);
+            svmopa_za32_f32_m(3, all, all, x1, y1);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    const int64_t top1 = top + 16;
+    const uint32_t height1 = hi - top1 < 16 ? (uint32_t)(hi - top1) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+    }
+    to = c + top1 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(3, slice + q, lanes1, to + q * 64 + 16);
+        }
+    }
+    ROLLED for (; slice < height1; slice++, to += 64) {
+        svst1_hor_za32(2, slice, lanes0, to);
+        svst1_hor_za32(3, slice, lanes1, to + 16);
+    }
+}
+
+/* 16 rows of C from row `top` on, 64 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
+INLINE void product_192x64_block_1x4(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
+    int high) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes0 = all;
+    const svbool_t lanes1 = all;
+    const svbool_t lanes2 = all;
+    const svbool_t lanes3 = all;
+    const float *y = b + n;
+    svzero_za();
+    for (int64_t d = 0; d < 192; d += 4) {
+        UNROLL for (int u = 0; u < 4; u++) {
+            const zf x0 = svld1_vnum_f32(all, x, u * high);
+            const zf y0 = svld1_vnum_f32(lanes0, y + u * 64, 0);
+            const zf y1 = svld1_vnum_f32(lanes1, y + u * 64, 1);
+            const zf y2 = svld1_vnum_f32(lanes2, y + u * 64, 2);
+            const zf y3 = svld1_vnum_f32(lanes3, y + u * 64, 3);
+            svmopa_za32_f32_m(0, all, all, x0, y0);
+            svmopa_za32_f32_m(1, all, all, x0, y1);
+            svmopa_za32_f32_m(2, all, all, x0, y2);
+            svmopa_za32_f32_m(3, all, all, x0, y3);
+        }
+        x += 64 * high;
+        y += 256;
+    }
+    const int64_t top0 = top;
+    const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
+    float *to;
+    uint32_t slice;
+    to = c + top0 * 64 + n;
+    slice = 0;
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
+            svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
+            svst1_hor_za32(2, slice + q, lanes2, to + q * 64 + 32);
+            svst1_hor_za32(3, slice + q, lanes3, to + q * 64 + 48);
+        }
+    }
+    ROLLED for (; slice < height0; slice++, to += 64) {
+        svst1_hor_za32(0, slice, lanes0, to);
+        svst1_hor_za32(1, slice, lanes1, to + 16);
+        svst1_hor_za32(2, slice, lanes2, to + 32);
+        svst1_hor_za32(3, slice, lanes3, to + 48);
+    }
+}
+
+/* 32 numbers of 32 rows of A, as columns. */
+INLINE void product_192x64_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 768) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 192);
+            svld1_hor_za32(1, slice + q, all, from + q * 192 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 192 + 3072);
+            svld1_hor_za32(3, slice + q, all, from + q * 192 + 3088);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 32);
+            svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 32);
+            svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
+        }
+    }
+}
+
+/* 64 numbers of 16 rows of A, as columns. */
+INLINE void product_192x64_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 768) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svld1_hor_za32(0, slice + q, all, from + q * 192);
+            svld1_hor_za32(1, slice + q, all, from + q * 192 + 16);
+            svld1_hor_za32(2, slice + q, all, from + q * 192 + 32);
+            svld1_hor_za32(3, slice + q, all, from + q * 192 + 48);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(0, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(1, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(2, slice + q, all, to + q * 16);
+        }
+    }
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_ver_za32(3, slice + q, all, to + q * 16);
+        }
+    }
+}
+
+/* Bands of 2, 1 tiles of 16 x 16. */
+STREAMING KERNEL void product_192x64(const float *restrict a, const float *restrict b, float *restrict c, int64_t lo,
+    int64_t hi, float *restrict panel)
+{
     int64_t row = lo;
     for (; hi - row > 16; row += 32) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 192; d += 32) {
-                const float *from = a + row * 192 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 768) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 3072);
-                    svld1_hor_za32(3, s + 0, all, from + 3088);
-                    svld1_hor_za32(0, s + 1, all, from + 192);
-                    svld1_hor_za32(1, s + 1, all, from + 208);
-                    svld1_hor_za32(2, s + 1, all, from + 3264);
-                    svld1_hor_za32(3, s + 1, all, from + 3280);
-                    svld1_hor_za32(0, s + 2, all, from + 384);
-                    svld1_hor_za32(1, s + 2, all, from + 400);
-                    svld1_hor_za32(2, s + 2, all, from + 3456);
-                    svld1_hor_za32(3, s + 2, all, from + 3472);
-                    svld1_hor_za32(0, s + 3, all, from + 576);
-                    svld1_hor_za32(1, s + 3, all, from + 592);
-                    svld1_hor_za32(2, s + 3, all, from + 3648);
-                    svld1_hor_za32(3, s + 3, all, from + 3664);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 0, all, to + 16);
-                    svst1_ver_za32(0, s + 1, all, to + 32);
-                    svst1_ver_za32(2, s + 1, all, to + 48);
-                    svst1_ver_za32(0, s + 2, all, to + 64);
-                    svst1_ver_za32(2, s + 2, all, to + 80);
-                    svst1_ver_za32(0, s + 3, all, to + 96);
-                    svst1_ver_za32(2, s + 3, all, to + 112);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 128) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 0, all, to + 16);
-                    svst1_ver_za32(1, s + 1, all, to + 32);
-                    svst1_ver_za32(3, s + 1, all, to + 48);
-                    svst1_ver_za32(1, s + 2, all, to + 64);
-                    svst1_ver_za32(3, s + 2, all, to + 80);
-                    svst1_ver_za32(1, s + 3, all, to + 96);
-                    svst1_ver_za32(3, s + 3, all, to + 112);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 32) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 192; d += 4, u += 128, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 4);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 5);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 6);
-                    const svfloat32_t u1 = svld1_vnum_f32(all, u, 7);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u1, w0);
-                    svmopa_za32_f32_m(3, all, all, u1, w1);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 208);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                }
-            }
-            {
-                const int64_t top = row + 16, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(3, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(2, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(3, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(2, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(3, s + 3, lanes1, to + 208);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(2, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(3, s + 0, lanes1, to + 16);
-                }
-            }
+        const float *from = a + row * 192;
+        for (int64_t d = 0; d < 192; d += 32)
+            product_192x64_chunk_2(from + d, panel + d * 32);
+        for (int64_t n = 0; n < 64; n += 32) {
+            product_192x64_block_2x2(b, c, panel, row, hi, n, 2);
         }
     }
     for (; hi - row > 0; row += 16) {
-        {
-            float *to = panel;
-            for (int64_t d = 0; d < 192; d += 64) {
-                const float *from = a + row * 192 + d;
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, from += 768) {
-                    svld1_hor_za32(0, s + 0, all, from + 0);
-                    svld1_hor_za32(1, s + 0, all, from + 16);
-                    svld1_hor_za32(2, s + 0, all, from + 32);
-                    svld1_hor_za32(3, s + 0, all, from + 48);
-                    svld1_hor_za32(0, s + 1, all, from + 192);
-                    svld1_hor_za32(1, s + 1, all, from + 208);
-                    svld1_hor_za32(2, s + 1, all, from + 224);
-                    svld1_hor_za32(3, s + 1, all, from + 240);
-                    svld1_hor_za32(0, s + 2, all, from + 384);
-                    svld1_hor_za32(1, s + 2, all, from + 400);
-                    svld1_hor_za32(2, s + 2, all, from + 416);
-                    svld1_hor_za32(3, s + 2, all, from + 432);
-                    svld1_hor_za32(0, s + 3, all, from + 576);
-                    svld1_hor_za32(1, s + 3, all, from + 592);
-                    svld1_hor_za32(2, s + 3, all, from + 608);
-                    svld1_hor_za32(3, s + 3, all, from + 624);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(0, s + 0, all, to + 0);
-                    svst1_ver_za32(0, s + 1, all, to + 16);
-                    svst1_ver_za32(0, s + 2, all, to + 32);
-                    svst1_ver_za32(0, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(1, s + 0, all, to + 0);
-                    svst1_ver_za32(1, s + 1, all, to + 16);
-                    svst1_ver_za32(1, s + 2, all, to + 32);
-                    svst1_ver_za32(1, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(2, s + 0, all, to + 0);
-                    svst1_ver_za32(2, s + 1, all, to + 16);
-                    svst1_ver_za32(2, s + 2, all, to + 32);
-                    svst1_ver_za32(2, s + 3, all, to + 48);
-                }
-                #pragma clang loop unroll(disable)
-                for (uint32_t s = 0; s < 16; s += 4, to += 64) {
-                    svst1_ver_za32(3, s + 0, all, to + 0);
-                    svst1_ver_za32(3, s + 1, all, to + 16);
-                    svst1_ver_za32(3, s + 2, all, to + 32);
-                    svst1_ver_za32(3, s + 3, all, to + 48);
-                }
-            }
-        }
-        for (int64_t col = 0; col < 64; col += 64) {
-            const svbool_t lanes0 = all;
-            const svbool_t lanes1 = all;
-            const svbool_t lanes2 = all;
-            const svbool_t lanes3 = all;
-            const float *u = panel, *w = b + col;
-            svzero_za();
-            for (int64_t d = 0; d < 192; d += 4, u += 64, w += 256) {
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 0);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 0, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 0, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 0, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 0, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 1);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 64, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 64, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 64, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 64, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 2);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 128, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 128, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 128, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 128, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-                {
-                    const svfloat32_t u0 = svld1_vnum_f32(all, u, 3);
-                    const svfloat32_t w0 = svld1_vnum_f32(lanes0, w + 192, 0);
-                    const svfloat32_t w1 = svld1_vnum_f32(lanes1, w + 192, 1);
-                    const svfloat32_t w2 = svld1_vnum_f32(lanes2, w + 192, 2);
-                    const svfloat32_t w3 = svld1_vnum_f32(lanes3, w + 192, 3);
-                    svmopa_za32_f32_m(0, all, all, u0, w0);
-                    svmopa_za32_f32_m(1, all, all, u0, w1);
-                    svmopa_za32_f32_m(2, all, all, u0, w2);
-                    svmopa_za32_f32_m(3, all, all, u0, w3);
-                }
-            }
-            {
-                const int64_t top = row, tail = hi - top;
-                const uint32_t height = tail < 16 ? (uint32_t)tail : 16;
-                float *to = c + top * 64 + col;
-                uint32_t s = 0;
-            #pragma clang loop unroll(disable)
-                for (; s + 4 <= height; s += 4, to += 256) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                    svst1_hor_za32(0, s + 1, lanes0, to + 64);
-                    svst1_hor_za32(1, s + 1, lanes1, to + 80);
-                    svst1_hor_za32(2, s + 1, lanes2, to + 96);
-                    svst1_hor_za32(3, s + 1, lanes3, to + 112);
-                    svst1_hor_za32(0, s + 2, lanes0, to + 128);
-                    svst1_hor_za32(1, s + 2, lanes1, to + 144);
-                    svst1_hor_za32(2, s + 2, lanes2, to + 160);
-                    svst1_hor_za32(3, s + 2, lanes3, to + 176);
-                    svst1_hor_za32(0, s + 3, lanes0, to + 192);
-                    svst1_hor_za32(1, s + 3, lanes1, to + 208);
-                    svst1_hor_za32(2, s + 3, lanes2, to + 224);
-                    svst1_hor_za32(3, s + 3, lanes3, to + 240);
-                }
-            #pragma clang loop unroll(disable)
-                for (; s < height; s++, to += 64) {
-                    svst1_hor_za32(0, s + 0, lanes0, to + 0);
-                    svst1_hor_za32(1, s + 0, lanes1, to + 16);
-                    svst1_hor_za32(2, s + 0, lanes2, to + 32);
-                    svst1_hor_za32(3, s + 0, lanes3, to + 48);
-                }
-            }
+        const float *from = a + row * 192;
+        for (int64_t d = 0; d < 192; d += 64)
+            product_192x64_chunk_1(from + d, panel + d * 16);
+        for (int64_t n = 0; n < 64; n += 64) {
+            product_192x64_block_1x4(b, c, panel, row, hi, n, 1);
         }
     }
 }
@@ -5595,177 +3899,121 @@ STREAMING KERNEL void product_192x64(const float *restrict a, const float *restr
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024
    bytes a row and 344,064 more. Used by: gradient of wqkv. */
-/* Tiles of 16 x 16 in blocks of 2 x 2; 32 rows of G a unit. */
+/* One row of A and of B. */
+INLINE void outer_64x192_update_block_2x2_row(svbool_t lanes_m0, svbool_t lanes_m1, svbool_t lanes_n0,
+    svbool_t lanes_n1, const float *x, const float *y) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const zf x0 = svld1_vnum_f32(lanes_m0, x, 0);
+    const zf x1 = svld1_vnum_f32(lanes_m1, x, 1);
+    const zf y0 = svld1_vnum_f32(lanes_n0, y, 0);
+    const zf y1 = svld1_vnum_f32(lanes_n1, y, 1);
+    svmopa_za32_f32_m(0, all, all, x0, y0);
+    svmopa_za32_f32_m(1, all, all, x0, y1);
+    svmopa_za32_f32_m(2, all, all, x1, y0);
+    svmopa_za32_f32_m(3, all, all, x1, y1);
+}
+
+/* 32 rows of G from row m on, 32 columns from column n on. */
+INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float *g, int64_t rows, const rates *h,
+    float *w, float *packed, float *m_at, float *v_at, int64_t m, int64_t n) __arm_streaming __arm_inout("za")
+{
+    const svbool_t all = svptrue_b32();
+    const svbool_t lanes_m0 = all;
+    const svbool_t lanes_m1 = all;
+    const svbool_t lanes_n0 = all;
+    const svbool_t lanes_n1 = all;
+    const float *x = a + m;
+    const float *y = b + n;
+    int64_t r = rows;
+    svzero_za();
+    for (; r >= 4; r -= 4) {
+        UNROLL for (int u = 0; u < 4; u++)
+            outer_64x192_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 192);
+        x += 256;
+        y += 768;
+    }
+    for (; r > 0; r--) {
+        outer_64x192_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x, y);
+        x += 64;
+        y += 192;
+    }
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    if (h) {
+        const rates now = *h;
+        int64_t at;
+        /* The new weights return to ZA and leave it by columns. */
+        at = m * 192 + n;
+        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 384) {
+            UNROLL for (uint32_t q = 0; q < 2; q++) {
+                const int64_t at0 = at + q * 192;
+                const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
+                const zf w0 = z_update(lanes_n0, &now, g0, w + at0, m_at + at0, v_at + at0);
+                svwrite_hor_za32_f32_m(0, slice + q, all, w0);
+                const int64_t at1 = at + q * 192 + 16;
+                const zf g1 = svread_hor_za32_f32_m(z_zero(), all, 1, slice + q);
+                const zf w1 = z_update(lanes_n1, &now, g1, w + at1, m_at + at1, v_at + at1);
+                svwrite_hor_za32_f32_m(1, slice + q, all, w1);
+            }
+        }
+        at = (m + 16) * 192 + n;
+        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 384) {
+            UNROLL for (uint32_t q = 0; q < 2; q++) {
+                const int64_t at0 = at + q * 192;
+                const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
+                const zf w0 = z_update(lanes_n0, &now, g0, w + at0, m_at + at0, v_at + at0);
+                svwrite_hor_za32_f32_m(2, slice + q, all, w0);
+                const int64_t at1 = at + q * 192 + 16;
+                const zf g1 = svread_hor_za32_f32_m(z_zero(), all, 3, slice + q);
+                const zf w1 = z_update(lanes_n1, &now, g1, w + at1, m_at + at1, v_at + at1);
+                svwrite_hor_za32_f32_m(3, slice + q, all, w1);
+            }
+        }
+        float *to;
+        to = packed + n * 64 + m;
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+            UNROLL for (uint32_t q = 0; q < 4; q++) {
+                svst1_ver_za32(0, slice + q, lanes_m0, to + q * 64);
+                svst1_ver_za32(2, slice + q, lanes_m1, to + q * 64 + 16);
+            }
+        }
+        to = packed + (n + 16) * 64 + m;
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+            UNROLL for (uint32_t q = 0; q < 4; q++) {
+                svst1_ver_za32(1, slice + q, lanes_m0, to + q * 64);
+                svst1_ver_za32(3, slice + q, lanes_m1, to + q * 64 + 16);
+            }
+        }
+        return;
+    }
+    float *z;
+    z = g + m * 192 + n;
+    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 768) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(0, slice + q, lanes_n0, z + q * 192);
+            svst1_hor_za32(1, slice + q, lanes_n1, z + q * 192 + 16);
+        }
+    }
+    z = g + (m + 16) * 192 + n;
+    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 768) {
+        UNROLL for (uint32_t q = 0; q < 4; q++) {
+            svst1_hor_za32(2, slice + q, lanes_n0, z + q * 192);
+            svst1_hor_za32(3, slice + q, lanes_n1, z + q * 192 + 16);
+        }
+    }
+}
+
+/* Bands of 2 tiles of 16 x 16; 32 rows of G are a unit. */
 STREAMING KERNEL void outer_64x192_update(const float *restrict a, const float *restrict b, float *restrict g,
     int64_t rows, int64_t lo, int64_t hi, const rates *h, float *restrict w, float *restrict packed,
-    float *restrict m_at, float *restrict v_at) {
-    const svbool_t all = svptrue_b32();
+    float *restrict m_at, float *restrict v_at)
+{
     const int64_t end = hi * 32 < 64 ? hi * 32 : 64;
     int64_t m = lo * 32;
     for (; end - m > 16; m += 32) {
         for (int64_t n = 0; n < 192; n += 32) {
-            const svbool_t lanes_m0 = all;
-            const svbool_t lanes_m1 = all;
-            const svbool_t lanes_n0 = all;
-            const svbool_t lanes_n1 = all;
-            const float *x = a + m, *y = b + n;
-            int64_t r = rows;
-            svzero_za();
-            for (; r >= 4; r -= 4, x += 256, y += 768) {
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 64, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 64, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 192, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 192, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 128, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 128, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 384, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 384, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x + 192, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x + 192, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y + 576, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y + 576, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-            }
-            for (; r > 0; r--, x += 64, y += 192)
-                {
-                    const svfloat32_t x0 = svld1_vnum_f32(lanes_m0, x, 0);
-                    const svfloat32_t x1 = svld1_vnum_f32(lanes_m1, x, 1);
-                    const svfloat32_t y0 = svld1_vnum_f32(lanes_n0, y, 0);
-                    const svfloat32_t y1 = svld1_vnum_f32(lanes_n1, y, 1);
-                    svmopa_za32_f32_m(0, all, all, x0, y0);
-                    svmopa_za32_f32_m(1, all, all, x0, y1);
-                    svmopa_za32_f32_m(2, all, all, x1, y0);
-                    svmopa_za32_f32_m(3, all, all, x1, y1);
-                }
-            if (h) {
-                const rates now = *h;
-                {
-                    const int64_t top = m;
-                    int64_t at = top * 192 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 2, at += 384) {
-                        svwrite_hor_za32_f32_m(0, s + 0, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 0, s + 0),
-                                               w + at + 0, m_at + at + 0, v_at + at + 0));
-                        svwrite_hor_za32_f32_m(1, s + 0, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 1, s + 0),
-                                               w + at + 16, m_at + at + 16, v_at + at + 16));
-                        svwrite_hor_za32_f32_m(0, s + 1, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 0, s + 1),
-                                               w + at + 192, m_at + at + 192, v_at + at + 192));
-                        svwrite_hor_za32_f32_m(1, s + 1, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 1, s + 1),
-                                               w + at + 208, m_at + at + 208, v_at + at + 208));
-                    }
-                }
-                {
-                    const int64_t top = m + 16;
-                    int64_t at = top * 192 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 2, at += 384) {
-                        svwrite_hor_za32_f32_m(2, s + 0, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 2, s + 0),
-                                               w + at + 0, m_at + at + 0, v_at + at + 0));
-                        svwrite_hor_za32_f32_m(3, s + 0, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 3, s + 0),
-                                               w + at + 16, m_at + at + 16, v_at + at + 16));
-                        svwrite_hor_za32_f32_m(2, s + 1, all,
-                            z_update(lanes_n0, &now, svread_hor_za32_f32_m(z_zero(), all, 2, s + 1),
-                                               w + at + 192, m_at + at + 192, v_at + at + 192));
-                        svwrite_hor_za32_f32_m(3, s + 1, all,
-                            z_update(lanes_n1, &now, svread_hor_za32_f32_m(z_zero(), all, 3, s + 1),
-                                               w + at + 208, m_at + at + 208, v_at + at + 208));
-                    }
-                }
-                {
-                    const int64_t left = n;
-                    float *to = packed + left * 64 + m;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 256) {
-                        svst1_ver_za32(0, s + 0, lanes_m0, to + 0);
-                        svst1_ver_za32(2, s + 0, lanes_m1, to + 16);
-                        svst1_ver_za32(0, s + 1, lanes_m0, to + 64);
-                        svst1_ver_za32(2, s + 1, lanes_m1, to + 80);
-                        svst1_ver_za32(0, s + 2, lanes_m0, to + 128);
-                        svst1_ver_za32(2, s + 2, lanes_m1, to + 144);
-                        svst1_ver_za32(0, s + 3, lanes_m0, to + 192);
-                        svst1_ver_za32(2, s + 3, lanes_m1, to + 208);
-                    }
-                }
-                {
-                    const int64_t left = n + 16;
-                    float *to = packed + left * 64 + m;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 256) {
-                        svst1_ver_za32(1, s + 0, lanes_m0, to + 0);
-                        svst1_ver_za32(3, s + 0, lanes_m1, to + 16);
-                        svst1_ver_za32(1, s + 1, lanes_m0, to + 64);
-                        svst1_ver_za32(3, s + 1, lanes_m1, to + 80);
-                        svst1_ver_za32(1, s + 2, lanes_m0, to + 128);
-                        svst1_ver_za32(3, s + 2, lanes_m1, to + 144);
-                        svst1_ver_za32(1, s + 3, lanes_m0, to + 192);
-                        svst1_ver_za32(3, s + 3, lanes_m1, to + 208);
-                    }
-                }
-            } else {
-                {
-                    const int64_t top = m;
-                    float *to = g + top * 192 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 768) {
-                        svst1_hor_za32(0, s + 0, lanes_n0, to + 0);
-                        svst1_hor_za32(1, s + 0, lanes_n1, to + 16);
-                        svst1_hor_za32(0, s + 1, lanes_n0, to + 192);
-                        svst1_hor_za32(1, s + 1, lanes_n1, to + 208);
-                        svst1_hor_za32(0, s + 2, lanes_n0, to + 384);
-                        svst1_hor_za32(1, s + 2, lanes_n1, to + 400);
-                        svst1_hor_za32(0, s + 3, lanes_n0, to + 576);
-                        svst1_hor_za32(1, s + 3, lanes_n1, to + 592);
-                    }
-                }
-                {
-                    const int64_t top = m + 16;
-                    float *to = g + top * 192 + n;
-                #pragma clang loop unroll(disable)
-                    for (uint32_t s = 0; s < 16; s += 4, to += 768) {
-                        svst1_hor_za32(2, s + 0, lanes_n0, to + 0);
-                        svst1_hor_za32(3, s + 0, lanes_n1, to + 16);
-                        svst1_hor_za32(2, s + 1, lanes_n0, to + 192);
-                        svst1_hor_za32(3, s + 1, lanes_n1, to + 208);
-                        svst1_hor_za32(2, s + 2, lanes_n0, to + 384);
-                        svst1_hor_za32(3, s + 2, lanes_n1, to + 400);
-                        svst1_hor_za32(2, s + 3, lanes_n0, to + 576);
-                        svst1_hor_za32(3, s + 3, lanes_n1, to + 592);
-                    }
-                }
-            }
+            outer_64x192_update_block_2x2(a, b, g, rows, h, w, packed, m_at, v_at, m, n);
         }
     }
 }
@@ -6268,6 +4516,8 @@ EXPORT int64_t eegen_train_arena(void *arena)
     at += 4 * (rows);
     s->at_target_at = at = whole_lines(at);
     at += 8 * (targets);
+    s->at_target_counts = at = whole_lines(at);
+    at += 4 * (rows * LOGITS);
     s->at_ancestors_prefix = at = whole_lines(at);
     at += 4 * (entries);
     s->at_ancestors_pair = at = whole_lines(at);
@@ -6514,6 +4764,8 @@ EXPORT int64_t eegen_infer_arena(void *arena)
     at += 4 * (rows);
     s->at_target_at = at = whole_lines(at);
     at += 8 * (targets);
+    s->at_target_counts = at = whole_lines(at);
+    at += 4 * (rows * LOGITS);
     s->at_sample_of = at = whole_lines(at);
     at += 4 * (rows);
     s->at_ancestors_prefix = at = whole_lines(at);

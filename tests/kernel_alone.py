@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from eegen.emit.lines import fit
 from eegen.emit.source import environment
 from eegen.plan.kernels.kernel import Kernel
 from eegen.targets import TARGETS, Target
-from eegen.toolchain.compilation import build, emulator
-from eegen.toolchain.compiler import find_compiler
+from eegen.toolchain.cached_compilation import build
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
 
 SPANS = ("range", "span", "positions", "levels")
 NUMBERS = ("count", "capacity", "thread", "partial")
@@ -69,7 +71,9 @@ int main(int argc, char **argv)
     if (a[1] != sizeof(eegen)) return 4;
     switch (a[0]) {
 {% for k in kernels %}
-    case {{ loop.index0 }}: {{ k.name }}({{ arguments(k) | join(", ") }}); break;
+    case {{ loop.index0 }}:
+        {{ "*(double *)memory = " if k.returns != "void" }}{{ k.name }}({{ arguments(k) | join(", ") }});
+        break;
 {% endfor %}
     default: return 5;
     }
@@ -103,16 +107,18 @@ class Alone:
                 arrays=arena.ARRAYS,
                 types=TYPES,
                 profile=False,
+                plan=SimpleNamespace(has_loops=False),
                 arguments=_arguments,
             )
         )
         made = build(fit(text), "", self.target, find_compiler(), "program", f"alone-{self.target.name}")
         self.command = [*emulator(self.target), str(made.path)]
 
-    def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, **values: Any) -> None:
+    def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, **values: Any) -> float:
         """Call `kernel`; arrays are arguments by parameter name and are written in place, a range is lo=, hi=.
 
-        `state`: what the kernel reads of the arena, sizes by field and arrays by name.
+        `state`: the fields of the arena's header that the kernel reads; arrays for the fields at_<name>.
+        Returns what the kernel returns, or 0.
         """
         memory = _Memory(self.header)
         numbers: list[int] = []
@@ -135,6 +141,7 @@ class Alone:
         memory.write(path)
         subprocess.run([*self.command, str(path)], check=True, timeout=300)
         memory.read_back(path)
+        return float(memory.head[:1].view(np.float64)[0]) if kernel.returns != "void" else 0.0
 
 
 def _arguments(kernel: Kernel) -> list[str]:
@@ -177,10 +184,7 @@ class _Memory:
         header = np.zeros(1, self.header)
         place = self.add(header)
         for name, value in state.items():
-            if isinstance(value, np.ndarray):
-                header[f"at_{name}"] = self.add(value) - place
-            else:
-                header[name] = value
+            header[name] = self.add(value) - place if name.startswith("at_") else value
         return place
 
     def write(self, path: Path) -> None:

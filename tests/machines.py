@@ -17,12 +17,12 @@ from eegen.run.data import build_dataset, vocabulary
 from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
-from eegen.toolchain.compilation import find_qemu
+from eegen.toolchain.emulators import find_qemu
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A target, and for SME the length of its streaming vectors."""
+    """A target, and the length of its vectors where that is not its own."""
 
     target: str
     svl_bits: int | None = None
@@ -48,9 +48,9 @@ class Machine:
 
 NATIVE = [Machine("scalar"), Machine("avx2"), Machine("avx512")]
 ARM = [Machine("neon"), Machine("sme2"), Machine("sme2", 128), Machine("sme2", 256)]
-RISCV = [Machine("rvv")]
+RISCV = [Machine("rvv"), Machine("rvv", 128), Machine("rvv", 512)]
 EVERY = NATIVE + ARM + RISCV
-EACH_TARGET = NATIVE + ARM[:2] + RISCV
+EACH_TARGET = NATIVE + ARM[:2] + RISCV[:1]
 
 
 def missing(what: str) -> NoReturn:

@@ -16,6 +16,7 @@ from eegen.language.oracle import Oracle
 from eegen.language.rows import batch_rows
 from eegen.models import build_graph
 from eegen.run.data import split
+from eegen.train.options import options_of_call
 
 NAMES = ["anna", "bob", "carla", "dan", "eve", "anna", "frida"]
 
@@ -72,7 +73,7 @@ def test_a_call_that_needs_other_memory_keeps_weights_and_optimizer(options: dic
     model.train(30)
     weights = {name: view.copy() for name, view in model.parameters.items()}
     moments = {name: view.copy() for name, view in model.session.optimizer.items()}
-    model._open(model._train_options(False, options))
+    model.sessions.open(options_of_call(model.options, options, "gpt", resume=False))
     assert all((view == weights[name]).all() for name, view in model.parameters.items())
     assert all((view == moments[name]).all() for name, view in model.session.optimizer.items())
     assert model.session.counters.step == 30
@@ -158,7 +159,7 @@ def test_a_checkpoint_can_be_looked_at_without_its_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"n": 0}, "`n` is 0"),
         ({"temperature": 0.0}, "`temperature` is 0"),
@@ -168,8 +169,8 @@ def test_a_checkpoint_can_be_looked_at_without_its_data(tmp_path: Path) -> None:
         ({"prefix": "a" * 16}, "the prefix has 16 characters; the model's block is 16"),
     ],
 )
-def test_sampling_says_what_is_wrong(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(EegenError, match=said):
+def test_sampling_says_what_is_wrong(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EegenError, match=message):
         eegen.Model(data=NAMES).sample(**options)
 
 

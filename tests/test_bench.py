@@ -24,7 +24,7 @@ from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
 from eegen.run.header import PHASES
 from eegen.targets import best_target
-from eegen.train.loop import TrainOptions, train_options
+from eegen.train.options import TrainOptions, train_options
 
 QUICK = TrainOptions(time=0.05, lr=0.003)
 
@@ -148,9 +148,9 @@ def test_peers_get_the_batches_that_eegen_draws(names: list[str], letters: str) 
 
 def test_padding_is_ignored() -> None:
     data = build_dataset(["ab", "b"], "ab", 8)
-    reads, says = padded(data)
-    assert reads.tolist() == [[2, 0, 1], [2, 1, 2]]
-    assert says.tolist() == [[0, 1, 2], [1, 2, -1]]
+    tokens, targets = padded(data)
+    assert tokens.tolist() == [[2, 0, 1], [2, 1, 2]]
+    assert targets.tolist() == [[0, 1, 2], [1, 2, -1]]
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])

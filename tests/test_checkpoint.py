@@ -20,7 +20,7 @@ from eegen.errors import EegenError, EegenFailure
 from eegen.run.checkpoint import Checkpoint, check_destination, check_shapes, load, replace_file, save
 
 TENSORS = {"tok_emb": np.arange(12, dtype=np.float32).reshape(4, 3), "layers.0.wq": np.full((3, 3), 0.1, np.float32)}
-OPTIMIZER = {f"{slot}.{name}": np.full_like(array, 0.5) for slot in "mv" for name, array in TENSORS.items()}
+OPTIMIZER = {f"{moment}.{name}": np.full_like(array, 0.5) for moment in "mv" for name, array in TENSORS.items()}
 METADATA: dict[str, Any] = {
     "config": {"d_model": 3, "activation": "relu"},
     "vocabulary": 'aë"字\n',
@@ -79,8 +79,8 @@ def test_any_safetensors_reader_finds_the_names(path: Path) -> None:
 
 def test_padded_and_transposed_views_are_saved_by_value(tmp_path: Path) -> None:
     padded = np.arange(32, dtype=np.float32).reshape(4, 8)[:, :3]
-    save(tmp_path / "model", {"padded": padded, "turned": padded.T}, {}, METADATA)
-    assert_same(load(tmp_path / "model").tensors, {"padded": padded, "turned": padded.T})
+    save(tmp_path / "model", {"padded": padded, "transposed": padded.T}, {}, METADATA)
+    assert_same(load(tmp_path / "model").tensors, {"padded": padded, "transposed": padded.T})
 
 
 def test_the_same_state_gives_the_same_bytes(path: Path) -> None:
@@ -110,10 +110,10 @@ def test_saving_through_a_link_keeps_the_link(path: Path, tmp_path: Path) -> Non
     assert load(path).optimizer == {}
 
 
-@pytest.mark.parametrize("room", [0, 100, 600])
-def test_a_full_disk_leaves_the_old_checkpoint(path: Path, room: int) -> None:
+@pytest.mark.parametrize("size", [0, 100, 600])
+def test_a_full_disk_leaves_the_old_checkpoint(path: Path, size: int) -> None:
     before = path.read_bytes()
-    with disk_full_after(room), pytest.raises(EegenFailure, match=r"cannot write .*model\.safetensors") as failure:
+    with disk_full_after(size), pytest.raises(EegenFailure, match=r"cannot write .*model\.safetensors") as failure:
         save(path, {name: array + 1 for name, array in TENSORS.items()}, OPTIMIZER, METADATA)
     assert failure.value.exit_code == 1
     assert path.read_bytes() == before

@@ -26,7 +26,7 @@ from eegen import __version__
 from eegen.commands import app
 from eegen.run import checkpoint
 from eegen.targets import TARGETS, best_target, runs_here
-from eegen.toolchain.compilation import find_qemu
+from eegen.toolchain.emulators import find_qemu
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [
@@ -267,7 +267,7 @@ def test_an_error_names_the_flags_of_the_command_at_hand(run: Run) -> None:
     for command in ("train", "ladder", "bench"):
         error = run(command, "--target", foreign).err
         assert f"target {foreign} cannot run on this machine" in error
-        assert ("--emulate" in error) == (command != "ladder")
+        assert ("; --emulate runs it in QEMU" in error) == ("QEMU" in error) == (command != "ladder")
     assert "--n-heads 4;" in run("inspect", "--d-model", 65).err
     refused(run("ladder", "--seed", 0), "--seed is 0; it must be 1 to")
 
@@ -342,7 +342,8 @@ def test_inspect_shows_a_kernel_in_three_lines_at_80_columns(run: Run) -> None:
     name, calls, flops, bytes_, weights = lines[at].split()
     assert (name, calls, flops, weights) == ("product_16x64_relu", "1", "2,048", "4,096")
     assert int(bytes_) > 0
-    assert re.fullmatch(r"  \[rows\]\[16\] x \[16\]\[64\], relu; tile of \d+ rows x \d+ vectors, .*", lines[at + 1])
+    shape = r"\[rows\]\[16\] x \[16\]\[64\], relu"
+    assert re.fullmatch(rf"  {shape}; tile of \d+ rows x \d+ vectors, .*; used by h", lines[at + 1])
     assert re.fullmatch(r"  [\d,]+ FMA, [\d,]+ load, .*[\d,]+ scalar", lines[at + 2])
     assert not lines[at + 3].startswith(" ")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from eegen.emit.lines import fit
 from eegen.models.config import ModelConfig
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
@@ -35,10 +36,13 @@ def test_kernels_include_only_what_comes_with_the_compiler(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_program_begins_with_how_to_compile_it(target: str) -> None:
     chars = "abcdefghijklmnopqrstuvwxyz"
-    text = program_source(make_plan(BuildConfig(ModelConfig(), target)), chars)
+    build = BuildConfig(ModelConfig(), target)
+    text = program_source(make_plan(build), chars, f"{build.name}-standalone")
     head = text[: text.index("Contents")]
     assert f"eegen build --target {target} --standalone" in head
-    assert re.search(r"on .*Mac.*\n \*     clang .*-o gpt-d16-\w+-standalone", head.replace(" \\\n *        ", ""))
+    head = head.replace(" \\\n *        ", "")
+    system = "Linux on RISC-V" if target == "rvv" else "Mac"
+    assert re.search(rf"on .*{system}.*\n \*     clang .*-o gpt-d16-\w+-standalone", head)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -87,3 +91,19 @@ def test_no_line_of_a_sample_is_wider_than_120_columns(sample: BuildConfig) -> N
 
 def test_the_smallest_neon_sample_can_be_read() -> None:
     assert len(source(SAMPLES[0]).splitlines()) < 6000
+
+
+def test_a_long_line_is_never_broken_inside_a_string_or_without_a_backslash_in_a_macro() -> None:
+    text = r'"a string, with a \", comma; and more, and more"'
+    lines = fit(
+        f"    if (first_condition_of_some_length || second_condition_of_some_length) stop(2, {text}, n);"
+    ).splitlines()
+    assert len(lines) == 2
+    assert sum(text in line for line in lines) == 1
+    long = "one, " * 16
+    macro = f"#define CALL(n) do {{ f(n); g({long}n); }} while (0)"
+    lines = fit(macro).splitlines()
+    assert len(lines) > 1
+    assert all(line.endswith(" \\") for line in lines[:-1]) and not lines[-1].endswith("\\")
+    assert max(map(len, lines)) <= 120
+    assert " ".join(line.removesuffix("\\").strip() for line in lines) == macro

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def opened(session: Open, case: Case, machine: Machine, optimizer: str, **option
     numbers = {name: options.pop(name) for name in NUMBERS if name in options}
     options = {"spread": 2.0, "batch": len(case.documents), "random": False, **options}
     made = session(machine, case.config, case.documents, case.chars, optimizer=optimizer, **options)
-    made.settings = replace(made.settings, **{**ODD, **numbers})
+    made.settings = made.settings._replace(**{**ODD, **numbers})
     return made
 
 
@@ -64,7 +64,7 @@ def check_step(case: Case, session: Session, lr: float, clip: float = 0.0) -> No
         return {**moved, **kept}
 
     wanted, low, high = step(0), step(-GRADIENT_ERROR), step(GRADIENT_ERROR)
-    session.settings = replace(session.settings, clip=clip)
+    session.settings = session.settings._replace(clip=clip)
     session.train(np.array([lr], np.float32))
     for name, found in {**session.parameters, **session.optimizer}.items():
         allowed = np.abs(high[name] - wanted[name]) + np.abs(low[name] - wanted[name])
@@ -214,5 +214,5 @@ def test_a_model_that_is_not_trained_has_no_optimizer() -> None:
 def test_defaults_are_those_of_the_rules(open_session: Open) -> None:
     session = open_session(NATIVE[0], RNN.config, RNN.documents, RNN.chars)
     default = How(1, 0.0)
-    said: dict[str, Any] = asdict(session.settings)
+    said: dict[str, Any] = session.settings._asdict()
     assert default == replace(default, **said)

@@ -21,9 +21,10 @@ from eegen.run.data import build_dataset
 from eegen.run.emulated import EmulatedEngine
 from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
-from eegen.run.sources import placeholder_vocabulary, source_of
+from eegen.run.sources import source_of
 from eegen.targets import TARGETS
-from eegen.toolchain.compilation import build, find_compiler
+from eegen.toolchain.cached_compilation import build
+from eegen.toolchain.compiler_search import find_compiler
 
 FLAGS = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
@@ -53,7 +54,7 @@ def guarded(source: str) -> str:
 
 def sanitized(config: BuildConfig, output: Output = "server") -> Path:
     target = TARGETS[config.target]
-    source = guarded(source_of(make_plan(config), output, placeholder_vocabulary(config.model.vocab_size)))
+    source = guarded(source_of(make_plan(config), output, config.name))
     try:
         return build(source, "", target, find_compiler(), "program", config.name + "-sanitized", FLAGS).path
     except EegenError as error:

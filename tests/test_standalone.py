@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compilers import COMPILERS, need_compiler
 from machines import Machine, missing, sample
 
 from eegen.emit.entries import ENTRIES, prototype
@@ -24,7 +25,8 @@ from eegen.run.emulated import EmulatedEngine
 from eegen.run.infer_session import InferSession
 from eegen.run.session import Session
 from eegen.targets import TARGETS
-from eegen.toolchain.compilation import emulator, find_compiler
+from eegen.toolchain.compiler_flags import compile_command
+from eegen.toolchain.emulators import emulator, find_qemu
 
 CONFIG = ModelConfig(d_model=16)
 STEPS = 40
@@ -142,18 +144,31 @@ def test_a_loss_that_is_not_a_number_stops_it(data: str) -> None:
     assert re.fullmatch(r"error: stopped at step \d+: the loss is (nan|inf); a lower --lr .* may help\n", done.stderr)
 
 
-def warnings_of(machine: Machine, output: Output) -> None:
+def warnings_of(compiler: str, machine: Machine, output: Output, folder: Path) -> None:
     target = TARGETS[machine.target]
-    made = compile_model(CONFIG, target.name, kind=output).build
-    triple = [f"--target={target.triple}"] if target.triple else []
-    command = [*find_compiler().argv, *triple, *target.flags, "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
-    done = subprocess.run([*command, str(made.source_path)], capture_output=True, text=True)
+    source = str(compile_model(CONFIG, target.name, kind=output).build.source_path)
+    strict = ["-Wall", "-Wextra", "-Werror", "-fhosted", "-O0"]
+    command = compile_command(need_compiler(compiler), target, "object", source, str(folder / "program.o"), strict)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
-def test_compilers_have_nothing_to_warn_of(machine: Machine) -> None:
-    warnings_of(machine, "program")
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compilers_have_nothing_to_warn_of(compiler: str, machine: Machine, tmp_path: Path) -> None:
+    warnings_of(compiler, machine, "program", tmp_path)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_a_processor_without_the_instructions_is_refused(compiler: str) -> None:
+    if (qemu := find_qemu("x86_64")) is None:
+        missing("there is no QEMU")
+    program = compile_model(CONFIG, "avx2", kind="program", cc=str(need_compiler(compiler))).build.path
+    for cpu, refusal in {"max": "data file no does not exist", "max,-fma": "no fma", "max,-avx2": "no avx2"}.items():
+        done = subprocess.run([qemu, "-cpu", cpu, str(program), "--data", "no"], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert refusal in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_scalar_c_is_for_any_compiler(tmp_path: Path, data: str) -> None:
@@ -222,8 +237,9 @@ def test_serving_gives_what_the_library_gives(
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
-def test_compilers_have_nothing_to_warn_of_in_a_server(machine: Machine) -> None:
-    warnings_of(machine, "server")
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compilers_have_nothing_to_warn_of_in_a_server(compiler: str, machine: Machine, tmp_path: Path) -> None:
+    warnings_of(compiler, machine, "server", tmp_path)
 
 
 def test_servers_of_all_vocabularies_of_a_size_are_one_build() -> None:

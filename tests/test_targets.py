@@ -128,7 +128,7 @@ def test_gradients_and_adam_match_the_oracle(case: Case, machine: Machine, open_
     check_adam(case, session)
 
 
-@pytest.mark.parametrize("machine", parameters([*NATIVE, ARM[0], *RISCV]))
+@pytest.mark.parametrize("machine", parameters([*NATIVE, ARM[0], RISCV[0]]))
 def test_a_batch_of_257_matches_the_oracle(machine: Machine, open_session: Open) -> None:
     session = open_session(machine, MANY.config, MANY.documents, LETTERS, spread=3.0, batch=257, random=False)
     check_gradients(MANY, session)
@@ -211,7 +211,7 @@ def test_samples_are_the_oracles_draws(case: Case, machine: Machine, open_sessio
         assert close < 0.01 * positions + 3
 
 
-@pytest.mark.parametrize("machine", parameters([*NATIVE, ARM[0], *RISCV]))
+@pytest.mark.parametrize("machine", parameters([*NATIVE, ARM[0], RISCV[0]]))
 @pytest.mark.parametrize("case", [CASES[0], CASES[5]], ids=str)
 def test_the_cache_of_keys_and_values_changes_nothing(case: Case, machine: Machine, open_session: Open) -> None:
     """Logits found one token at a time are those of the whole text at once."""

@@ -16,7 +16,9 @@ from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS
 from eegen.run import checkpoint
 from eegen.train import loop as trainer
-from eegen.train.loop import Chunk, TrainOptions, train_options
+from eegen.train.interrupts import interrupts
+from eegen.train.loop import Chunk
+from eegen.train.options import TrainOptions, train_options
 from eegen.train.schedules import SCHEDULES, rates
 
 FIXTURE = Path(__file__).parent / "fixtures" / "microgpt_d16.json"
@@ -56,7 +58,7 @@ def test_warmup_rises_over_steps_or_over_a_part_of_the_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
         ("steps", 0, "`steps` is 0; it must be 1 to"),
         ("batch", 0, "`batch` is 0; it must be 1 to 4096"),
@@ -76,12 +78,12 @@ def test_warmup_rises_over_steps_or_over_a_part_of_the_run() -> None:
         ("clip", -1.0, "`clip` is -1; it must be a number from 0 up"),
     ],
 )
-def test_an_option_out_of_range_is_refused(option: str, value: Any, said: str) -> None:
-    with pytest.raises(EegenError, match=said):
+def test_an_option_out_of_range_is_refused(option: str, value: Any, message: str) -> None:
+    with pytest.raises(EegenError, match=message):
         TrainOptions(**{option: value})
 
 
-def test_an_optimizer_brings_its_rate_and_refuses_what_it_does_not_heed() -> None:
+def test_an_optimizer_has_its_own_rate_and_refuses_options_it_does_not_use() -> None:
     assert train_options("adam").lr == 0.01
     assert train_options("sgd").lr == OPTIMIZERS["sgd"].lr != 0.01
     assert train_options("sgd", lr=0.5, momentum=0.5).momentum == 0.5
@@ -91,7 +93,7 @@ def test_an_optimizer_brings_its_rate_and_refuses_what_it_does_not_heed() -> Non
         train_options("sgdm")
 
 
-def test_without_a_clock_there_are_a_thousand_steps() -> None:
+def test_without_a_time_there_are_a_thousand_steps() -> None:
     assert TrainOptions().steps == 1000
     assert TrainOptions(until_loss=2.0).steps == 1000
     assert TrainOptions(time=1.0).steps is None
@@ -112,7 +114,7 @@ def test_every_step_has_its_loss_and_its_rate_however_it_was_chunked(tmp_path: P
     assert run.mean_loss == pytest.approx(run.loss[-100:].mean())
 
 
-def test_the_clock_ends_a_run_and_takes_the_rate_down_with_it() -> None:
+def test_the_time_ends_a_run_and_its_schedule() -> None:
     lr: list[float] = []
     run = eegen.Model().train(time=0.15, on_chunk=lambda c: lr.extend(c.lr.tolist()))
     assert run.seconds >= 0.15
@@ -121,7 +123,7 @@ def test_the_clock_ends_a_run_and_takes_the_rate_down_with_it() -> None:
     assert lr[-1] < 0.004
 
 
-def test_the_steps_end_a_run_that_the_clock_would_let_go_on() -> None:
+def test_the_steps_end_a_run_before_its_time_does() -> None:
     assert eegen.Model().train(steps=50, time=60).steps == 50
 
 
@@ -212,7 +214,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_long_run_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_run_is_saved_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eegen.train.saving.SAVE_EVERY", 0.0)
     seen: list[int] = []
 
@@ -226,8 +228,8 @@ def test_a_long_run_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.Monk
     assert seen[0] < 2000
 
 
-def test_a_second_ctrl_c_is_not_waited_for() -> None:
-    with trainer.interrupts() as interrupted:
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    with interrupts() as interrupted:
         assert not interrupted()
         signal.raise_signal(signal.SIGINT)
         assert interrupted()

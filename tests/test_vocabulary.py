@@ -19,8 +19,10 @@ from eegen.emit.source import environment
 from eegen.errors import EegenError
 from eegen.targets import TARGETS, Target
 from eegen.targets.vocabulary import DOMAINS, GROUPS, Word, words
-from eegen.toolchain.compilation import build, cross_libc, emulator, is_foreign
-from eegen.toolchain.compiler import find_compiler
+from eegen.toolchain.cached_compilation import build
+from eegen.toolchain.compiler_flags import cross_libc, is_foreign
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
 
 CASES = 64
 AREA = 512  # floats of memory behind a pointer

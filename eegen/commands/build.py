@@ -22,7 +22,7 @@ from eegen.train.option_table import DATA
 if TYPE_CHECKING:
     from eegen.models.config import ModelConfig
     from eegen.run.compiled import Compiled
-    from eegen.toolchain.compilation import Kind
+    from eegen.toolchain.compiler_flags import Kind
 
 
 @command(
@@ -122,7 +122,7 @@ def next_command(compiled: Compiled, kind: str, foreign: str | None, binary: Pat
     """A command that uses what was built."""
     from eegen.run.sources import build_command
     from eegen.targets import best_target
-    from eegen.toolchain.compilation import emulator
+    from eegen.toolchain.emulators import emulator
 
     target = compiled.plan.target
     more = ["--data", str(data)] if data else []
@@ -134,7 +134,7 @@ def next_command(compiled: Compiled, kind: str, foreign: str | None, binary: Pat
             return shlex.join([program, *more, "--steps", "1000"])
     words = shlex.split(build_command(compiled.plan.build))
     if foreign:
-        words[1:2] = ["train", "--emulate", "--steps", "20"] if target.machine == "aarch64" else ["inspect"]
+        words[1:2] = ["train", "--emulate", "--steps", "20"] if target.emulated_cpu else ["inspect"]
     else:
         words[1] = "train"
         if target == best_target():

@@ -66,7 +66,9 @@ def print_kernels(report: Report) -> None:
     print(f"\n{'kernel':<{name_width}}" + "".join(f"{title:>{columns}}" for title, columns in COLUMNS))
     for row in report.rows:
         print(f"{bold(row.name)}{'':{name_width - len(row.name)}}{format_numbers(row)}")
-        about = f"{row.shape}; tile of {row.tile}" if row.shape and row.tile else row.shape or row.tile
+        used_by = ", ".join(row.used_by)
+        facts = (row.shape, row.tile and f"tile of {row.tile}", used_by and f"used by {used_by}")
+        about = "; ".join(fact for fact in facts if fact)
         counts = ", ".join(f"{row.instructions[kind]:,}\u00a0{kind}" for kind in kinds if row.instructions.get(kind))
         for text in (about, counts):
             if text:

@@ -57,7 +57,7 @@ def tune(
         documents,
         chars,
         checked_options(general),
-        say=lambda what: print(what, file=sys.stderr),
+        report=lambda what: print(what, file=sys.stderr),
         **target_options(target),
     )
     if json:

@@ -104,6 +104,7 @@ ARRAYS = (
     Array("parent", "i4", "rows", "row of the prefix without its last token, -1 at the root", BOTH),
     Array("count", "i4", "rows", "positions of the batch at this row", BOTH),
     Array("target_at", "i8", "targets", "where the logit of each position's target is among the logits", BOTH),
+    Array("target_counts", "f4", "rows * LOGITS", "positions with this logit as their target, 0 between calls", BOTH),
     Array("sample_of", "i4", "rows", "sample of a row", ("infer",)),
     Array("ancestors_prefix", "i4", "entries", "prefix rows of a row's ancestors, itself last and repeated", BOTH),
     Array("ancestors_pair", "i4", "entries", "the same as pair rows", BOTH),

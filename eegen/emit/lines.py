@@ -6,6 +6,7 @@ import re
 
 COLUMNS = 120
 BREAKS = re.compile(r", | (?=&& |\|\| |\? |: |\+ |\| |& )|= |; |(?<=\() ?")
+STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def shell(command: str, columns: int = COLUMNS - 12) -> list[str]:
@@ -22,12 +23,15 @@ def shell(command: str, columns: int = COLUMNS - 12) -> list[str]:
 def fit(text: str, columns: int = COLUMNS) -> str:
     """The text with every longer line broken; no trailing blanks, and never two empty lines in a row."""
     lines: list[str] = []
-    comment = False
+    comment = macro = False
     for line in (line.rstrip() for line in text.splitlines()):
         opened = comment or line.lstrip().startswith("/*")
         comment = opened and "*/" not in line
+        directive = macro or line.startswith("#")
+        macro = directive and line.endswith("\\")
         if len(line) > columns and not line.startswith("/* ===="):
-            lines += broken_comment(line, columns) if opened else broken_code(line, columns)
+            breaking = broken_comment if opened else broken_directive if directive else broken_code
+            lines += breaking(line, columns)
         elif line or (lines and lines[-1]):
             lines.append(line)
     return "\n".join(lines) + "\n"
@@ -48,6 +52,13 @@ def broken_comment(line: str, columns: int) -> list[str]:
     return [*lines, line]
 
 
+def broken_directive(line: str, columns: int) -> list[str]:
+    """A line of a preprocessor directive, broken like code; every line but the last ends with a backslash."""
+    goes_on = line.endswith("\\")
+    *first, last = broken_code(line.removesuffix("\\").rstrip(), columns - 2)
+    return [*(f"{part} \\" for part in first), f"{last} \\" if goes_on else last]
+
+
 def broken_code(line: str, columns: int) -> list[str]:
     """A line of code, broken inside the fewest parentheses; a comment at its end goes above it."""
     indent = " " * (len(line) - len(line.lstrip()))
@@ -57,8 +68,9 @@ def broken_code(line: str, columns: int) -> list[str]:
     lines = []
     further = indent + " " * 4
     while len(line) > columns:
+        texts = [range(*match.span()) for match in STRINGS.finditer(line)]
         places = [match.end() for match in BREAKS.finditer(line) if len(further) + 8 < match.end() <= columns]
-        places = [place for place in places if line.count('"', 0, place) % 2 == 0]
+        places = [at for at in places if not any(at in text for text in texts)]
         if not places:
             break
         depths = [line.count("(", 0, at) + line.count("{", 0, at) for at in places]

@@ -23,7 +23,7 @@ from eegen.models.config import ModelConfig
 from eegen.run.compiled import Compiled, compile_model
 from eegen.run.data import Dataset, build_dataset, split
 from eegen.run.header import PHASES
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 __all__ = ["WINDOW", "Result", "bench"]
 
@@ -44,7 +44,7 @@ def bench(
     profile: bool = False,
     against: Sequence[str] = (),
     emulate: bool = False,
-    say: Callable[[str], None] = lambda what: None,
+    report: Callable[[str], None] = lambda message: None,
     **build: Any,
 ) -> Result:
     """Measure the training steps of a model; `build` goes to `compile_model`: target, svl_bits, cc.
@@ -65,7 +65,9 @@ def bench(
     compiled = compile_model(config, **build)
     seconds = time.perf_counter() - began if not compiled.build.cached else compiled.build.seconds
     steps = Steps(compiled, data, options)
-    profiled = Steps(compile_model(config, **build, profile=True), data, options) if profile else None
+    profiled = None
+    if profile:
+        profiled = Steps(compile_model(config, **build, profile=True, programs=("train",)), data, options)
     both = [steps, *([profiled] if profiled else [])]
     others = [peer_stopwatch(name, compiled, data, options) for name in dict.fromkeys(against)]
     engine = steps.session.engine
@@ -73,9 +75,9 @@ def bench(
 
     window = WINDOW if options.threads == 1 else WINDOW_OF_THREADS
     for stopwatch in (peak, *(one.stopwatch for one in both), *others):
-        say(f"warming up: {stopwatch.name}")
+        report(f"warming up: {stopwatch.name}")
         stopwatch.warm_up(WINDOW if stopwatch is peak else window)
-    say("measuring")
+    report("measuring")
     alternate(both, peak, others, options.time or MEASURE_SECONDS * (len(both) + len(others)))
     result = summarize(steps, profiled, peak, others, data, seconds)
     for one in both:

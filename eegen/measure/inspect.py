@@ -29,6 +29,7 @@ class Row:
     row_bytes: int
     weight_bytes: int
     calls: int
+    used_by: list[str]  # the values that it computes
     instructions: Counter[str]
 
 
@@ -55,6 +56,7 @@ class Report:
                     "row_bytes": row.row_bytes,
                     "weight_bytes": row.weight_bytes,
                     "calls": row.calls,
+                    "used_by": row.used_by,
                     "instructions": dict(row.instructions),
                 }
                 for row in self.rows
@@ -98,10 +100,11 @@ def _row(plan: Plan, kernel: Kernel, sections: dict[str, str], functions: dict[s
     return Row(
         name=kernel.name,
         shape=kernel.shape,
-        tile=str(getattr(kernel, "tile", "")),
+        tile=kernel.tiling,
         flops=kernel.flops.row or kernel.flops.key,
         row_bytes=kernel.bytes.row,
         weight_bytes=kernel.bytes.once,
+        used_by=plan.users(kernel),
         calls=sum(call.kernel == kernel for call in plan.train.calls) if plan.train else 0,
         instructions=sum((assembly.count(text, machine) for text in texts), Counter()),
     )

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from eegen.model import Model, documents_of
+from eegen.model import Model
+from eegen.run.corpus import documents_of
 from eegen.run.data import split
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 from eegen.train.recipes import load_recipe
 
 HELD_OUT = 0.1  # fraction of the documents

@@ -13,10 +13,10 @@ from eegen.run.compiled import Compiled
 from eegen.run.data import Dataset
 from eegen.run.header import Totals
 from eegen.run.session import Session
-from eegen.train.loop import TrainOptions
+from eegen.train.loop import DIVERGED
+from eegen.train.options import TrainOptions
 
 MAX_STEPS_PER_CALL = 8192
-DIVERGED = 1e30
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Steps:
 def open_session(compiled: Compiled, data: Dataset, options: TrainOptions) -> Session:
     """A session with its first weights, set to these options."""
     engine = compiled.open_engine()
-    session = Session(compiled.plan, engine, data, **options.session, chunk=MAX_STEPS_PER_CALL)
+    session = Session(compiled.plan, engine, data, **options.session_options, chunk=MAX_STEPS_PER_CALL)
     session.settings = options.step_settings
     session.init()
     return session

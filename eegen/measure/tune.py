@@ -29,8 +29,9 @@ from eegen.run.compiled import Compiled, compile_model, pick_target
 from eegen.run.data import Dataset, build_dataset
 from eegen.targets.tiles import Choice
 from eegen.toolchain import measured_tiles
-from eegen.toolchain.compiler import find_compiler
-from eegen.train.loop import TrainOptions, interrupts
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.train.interrupts import interrupts
+from eegen.train.options import TrainOptions
 
 SECONDS = 60.0
 WINDOWS = 40  # of each candidate
@@ -101,7 +102,7 @@ def tune(
     chars: str,
     options: TrainOptions,
     *,
-    say: Callable[[str], None] = lambda what: None,
+    report: Callable[[str], None] = lambda message: None,
     target: str = "auto",
     cc: str | None = None,
     **build: Any,
@@ -115,7 +116,17 @@ def tune(
     data = build_dataset(documents, chars, config.block_size)
 
     def compiled(tiles: dict[str, Choice], profile: bool) -> Compiled:
-        return compile_model(config, target, cc=cc, optimizer=options.optimizer, profile=profile, tiles=tiles, **build)
+        programs = ("train",) if profile else ("train", "infer")
+        return compile_model(
+            config,
+            target,
+            cc=cc,
+            optimizer=options.optimizer,
+            profile=profile,
+            programs=programs,
+            tiles=tiles,
+            **build,
+        )
 
     default = compiled({}, True)
     shapes = shapes_of(default.plan)
@@ -143,7 +154,7 @@ def tune(
                     shape.count += 1
             builds += 1
             cost = max(cost, time.perf_counter() - started)
-            say(
+            report(
                 f"build {builds}: {sum(s.best != s.default for s in shapes)} of {len(shapes)} shapes have a better tile"
             )
         us = (0.0, 0.0)

@@ -11,8 +11,8 @@ from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS
 from eegen.models.config import ModelConfig
 
-SVL_BITS = (128, 256, 512, 1024, 2048)  # streaming vector lengths of the architecture; Apple's is 512
-SVL_DEFAULT = 512
+SVL_BITS = (128, 256, 512, 1024, 2048)
+SVL_DEFAULT = 0  # the target's own length
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class BuildConfig:
     tiles: tuple[tuple[str, tuple[int, int, int]], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.svl_bits not in SVL_BITS:
+        if self.svl_bits not in (SVL_DEFAULT, *SVL_BITS):
             raise EegenError(f"`svl_bits` is {self.svl_bits}; it must be one of {', '.join(map(str, SVL_BITS))}")
         if self.optimizer not in OPTIMIZERS:
             raise EegenError(f"unknown optimizer '{self.optimizer}'; they are {', '.join(OPTIMIZERS)}")

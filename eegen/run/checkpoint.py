@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from eegen.errors import EegenError, EegenFailure
 
 FORMAT = 1
-OPTIMIZER = "optimizer."  # optimizer.<slot>.<parameter>, such as optimizer.m.tok_emb
+OPTIMIZER = "optimizer."  # optimizer.<moment>.<parameter>, such as optimizer.m.tok_emb
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -26,7 +26,7 @@ Tensors = dict[str, NDArray[np.float32]]
 class Checkpoint:
     path: Path
     tensors: Tensors
-    optimizer: Tensors  # by <slot>.<parameter>
+    optimizer: Tensors  # by <moment>.<parameter>
     config: dict[str, Any]
     vocabulary: str
     training: dict[str, Any]
@@ -38,9 +38,9 @@ def save(
     optimizer: Mapping[str, NDArray[np.float32]],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint whole or not at all; an older file at `path` stays until the new one is on the disk.
+    """Write a checkpoint completely or not at all; an older file at `path` stays until the new one is on the disk.
 
-    `optimizer` is keyed `<slot>.<parameter>`; `metadata` holds `config`, `vocabulary` and `training`, any JSON values.
+    `optimizer` is keyed `<moment>.<parameter>`; `metadata` holds `config`, `vocabulary` and `training`, JSON values.
     """
     named = {**tensors, **{OPTIMIZER + name: array for name, array in optimizer.items()}}
     arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in named.items()}
@@ -62,20 +62,19 @@ def load(path: Path) -> Checkpoint:
     except OSError as error:
         raise EegenError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
-        raise EegenError(f"checkpoint {path} {_what_is_wrong(path)} ({error})") from None
-    return _described(path, arrays, metadata)
+        raise EegenError(f"checkpoint {path} {_describe_damage(path)} ({error})") from None
+    return _checkpoint(path, arrays, metadata)
 
 
 def check_shapes(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a checkpoint whose parameters are not those of the model at hand."""
+    """Raise an error for a checkpoint whose parameters are not `expected`, names with shapes."""
     found = {name: tuple(array.shape) for name, array in checkpoint.tensors.items()}
     for name, shape in expected.items():
         if name not in found:
             raise EegenError(f"checkpoint {checkpoint.path} is of another model: it has no {name}")
         if found[name] != tuple(shape):
-            raise EegenError(
-                f"checkpoint {checkpoint.path} is of another model: {name} is {_by(found[name])}, not {_by(shape)}"
-            )
+            wrong = f"{name} is {_dimensions(found[name])}, not {_dimensions(shape)}"
+            raise EegenError(f"checkpoint {checkpoint.path} is of another model: {wrong}")
     if surplus := sorted(found.keys() - expected.keys()):
         raise EegenError(f"checkpoint {checkpoint.path} is of another model: it also has {surplus[0]}")
     for name, array in checkpoint.optimizer.items():
@@ -85,12 +84,12 @@ def check_shapes(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]
 
 
 def check_destination(path: Path) -> None:
-    """Fail where `save` would fail for want of a folder or a right, before a long training rather than after it."""
+    """Raise the error that `save` would raise for lack of a folder or a permission, before a long training run."""
     _write(path, b"", keep=False)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a reader, or a crash, sees the old file or the new one."""
+    """Replace the file at `path` in one step: after a crash it is the old file or the new one."""
     _write(path, content, keep=True)
 
 
@@ -115,7 +114,7 @@ def _write(path: Path, content: bytes, keep: bool) -> None:
 
 
 def _in_fixed_order(blob: bytes) -> bytes:
-    """The same file with its metadata sorted: safetensors leaves them in an order that differs from run to run."""
+    """The same file with its metadata sorted: safetensors writes them in an order that differs from run to run."""
     end = 8 + int.from_bytes(blob[:8], "little")
     header = json.loads(blob[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -124,14 +123,14 @@ def _in_fixed_order(blob: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + blob[end:]
 
 
-def _what_is_wrong(path: Path) -> str:
+def _describe_damage(path: Path) -> str:
     """A file whose first bytes are a safetensors header is damaged; anything else is another kind of file."""
     with path.open("rb") as file:
         length, opening = int.from_bytes(file.read(8), "little"), file.read(1)
     return "is truncated or damaged" if opening == b"{" and length < 1 << 27 else "is not a safetensors file"
 
 
-def _described(path: Path, arrays: dict[str, NDArray[Any]], metadata: Mapping[str, str]) -> Checkpoint:
+def _checkpoint(path: Path, arrays: dict[str, NDArray[Any]], metadata: Mapping[str, str]) -> Checkpoint:
     if "eegen" not in metadata:
         raise EegenError(f"checkpoint {path} is not one of eegen: its metadata has no eegen entry")
     try:
@@ -151,5 +150,5 @@ def _described(path: Path, arrays: dict[str, NDArray[Any]], metadata: Mapping[st
     return Checkpoint(path, tensors, optimizer, config, vocabulary, training)
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _dimensions(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) or "a scalar"

@@ -13,17 +13,21 @@ from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
 from eegen.plan.planner import make_plan
 from eegen.plan.records import Plan
 from eegen.run.engine import Engine, LibraryEngine
-from eegen.run.sources import file_name, placeholder_vocabulary, source_of
 from eegen.status import report
 from eegen.targets import TARGETS, Target, best_target, runs_here
 from eegen.toolchain import measured_tiles
-from eegen.toolchain.compilation import Build, build, emulator, find_compiler, package_digest
+from eegen.toolchain.cached_compilation import Build, build
+from eegen.toolchain.compiler_search import find_compiler
+from eegen.toolchain.emulators import emulator
+from eegen.toolchain.package_digest import package_digest
 
 if TYPE_CHECKING:
     from eegen.targets.tiles import Choice
 
 Output = Literal["library", "object", "program", "server"]
 """What to build: a library or an object of it, a program for users, or one that serves calls (run/emulated.py)."""
+
+SUFFIXES = {"program": "-standalone", "server": "-server"}
 
 
 def pick_target(name: str) -> Target:
@@ -73,12 +77,15 @@ def compile_model(
     """
     chosen = pick_target(target)
     if kind == "library" and (reason := runs_here(chosen)) is not None:
-        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.machine == "aarch64" else {}
+        hints = {"emulate": "; `emulate` runs it in QEMU"} if chosen.emulated_cpu else {}
         raise EegenError(f"target {chosen.name} cannot run on this machine: {reason}", **hints)
     if optimizer != "adam" and config.model in FITS:
         raise EegenError(f"`optimizer` means nothing to the model '{config.model}', which is not trained")
-    if svl_bits is not None and not chosen.svl_bits:
+    if svl_bits is not None and not chosen.vector_lengths:
         raise EegenError(f"`svl_bits` means nothing to the target {chosen.name}")
+    if svl_bits is not None and svl_bits not in chosen.vector_lengths:
+        lengths = ", ".join(map(str, chosen.vector_lengths))
+        raise EegenError(f"`svl_bits` is {svl_bits}; for {chosen.name} it must be one of {lengths}")
     compiler = find_compiler(cc)
     if tiles is None:
         tiles = {} if runs_here(chosen) else measured_tiles.load(chosen, compiler)
@@ -92,12 +99,14 @@ def compile_model(
         tuple(sorted(tiles.items())),
     )
     plan = make_plan(settings)
-    chars = (chars or placeholder_vocabulary(config.vocab_size)) if kind == "program" else ""
-    name = file_name(settings, kind)
+    chars = chars if kind == "program" else ""
+    name = settings.name + SUFFIXES.get(kind, "")
 
     def source() -> str:
+        from eegen.run.sources import source_of  # with Jinja, which a build from the cache does not need
+
         report(f"compiling {name} with {compiler}; later runs take it from the cache")
-        return source_of(plan, kind, chars)
+        return source_of(plan, kind, name, chars)
 
     made = build(
         source,

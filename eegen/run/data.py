@@ -1,4 +1,4 @@
-"""Documents, their vocabulary, their split, and the prefix trie of a whole data set."""
+"""Documents, their vocabulary, their split, and the prefix trie of a data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eegen.errors import EegenError
 from eegen.resources import resource
 
-MAX_VOCABULARY = 4097  # characters and the boundary
+MAX_VOCABULARY = 4097
 """Distinct characters and the boundary token together."""
 
 WHITESPACE = " \t\n\v\f\r"
@@ -44,7 +44,7 @@ class Dataset:
 
     @property
     def mean_positions(self) -> float:
-        """Positions of an average document; times the batch size, what the model FLOPs of a step count."""
+        """Positions of an average document. Times the batch size, they are the positions of a step."""
         return self.positions / len(self.documents)
 
 
@@ -136,8 +136,8 @@ def split(documents: Sequence[str], fraction: float, seed: int, dedupe: bool = F
     # RandomState, unlike Generator, promises the same stream in every NumPy: a resumed run keeps its split.
     order = np.random.RandomState(np.random.MT19937(seed)).permutation(len(distinct))
     validation = [distinct[i] for i in np.sort(order[:held])]
-    hidden = set(validation)
-    return [document for document in (distinct if dedupe else documents) if document not in hidden], validation
+    held_out = set(validation)
+    return [document for document in (distinct if dedupe else documents) if document not in held_out], validation
 
 
 def _tokens(documents: list[str], lengths: NDArray[np.int64], chars: str) -> NDArray[np.int32]:

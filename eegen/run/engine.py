@@ -50,11 +50,11 @@ class Engine(ABC):
         return int(self.call("eegen_ticks") or 0)
 
     def check_vectors(self, name: str) -> None:
-        """Refuse a machine whose streaming vectors are of another length than the code is written for."""
+        """Refuse a machine whose vectors are of another length than the code is written for."""
         built, here = self.call("eegen_vector_bits"), self.call("eegen_machine_bits")
         if built != here:
             raise EegenError(
-                f"{name} is built for streaming vectors of {built} bits and this machine's have {here}",
+                f"{name} is built for vectors of {built} bits and this machine's have {here}",
                 svl_bits=f": build with `svl_bits` {here}",
             )
 

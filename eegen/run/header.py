@@ -6,7 +6,7 @@ No other module of run/, and none after it, refers to a field of the header by i
 from __future__ import annotations
 
 import mmap
-from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,10 @@ PHASES = ("batch", "forward", "backward", "update")
 """The parts of a training step whose clock ticks are counted."""
 
 
-@dataclass(frozen=True)
-class StepSettings:
+# Named tuples and not data classes, which take a millisecond each to define at every start.
+
+
+class StepSettings(NamedTuple):
     """The optimizer's numbers in a training step, apart from the learning rate. `clip` 0 means no clipping."""
 
     beta1: float = NUMBERS["beta1"]
@@ -33,8 +35,7 @@ class StepSettings:
     clip: float = NUMBERS["clip"]
 
 
-@dataclass(frozen=True)
-class Counters:
+class Counters(NamedTuple):
     """What later steps depend on besides weights and optimizer state."""
 
     step: int  # optimizer steps done
@@ -42,8 +43,7 @@ class Counters:
     cursor: int  # next document in file order
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """How many rows of each domain a batch has."""
 
     positions: int
@@ -51,8 +51,7 @@ class Rows:
     pair: int
 
 
-@dataclass(frozen=True)
-class Totals:
+class Totals(NamedTuple):
     """Sums over all training steps of a session: rows, and clock ticks of each phase and each profiled kernel."""
 
     rows: Rows
@@ -103,11 +102,11 @@ class Header:
 
     @property
     def settings(self) -> StepSettings:
-        return StepSettings(**{f.name: float(self.fields[f.name]) for f in fields(StepSettings)})
+        return StepSettings(*(float(self.fields[name]) for name in StepSettings._fields))
 
     @settings.setter
     def settings(self, settings: StepSettings) -> None:
-        for name, value in asdict(settings).items():
+        for name, value in settings._asdict().items():
             self.fields[name] = value
 
     @property
@@ -120,11 +119,11 @@ class Header:
 
     @property
     def counters(self) -> Counters:
-        return Counters(**{f.name: int(self.fields[f.name]) for f in fields(Counters)})
+        return Counters(*(int(self.fields[name]) for name in Counters._fields))
 
     @counters.setter
     def counters(self, counters: Counters) -> None:
-        for name, value in asdict(counters).items():
+        for name, value in counters._asdict().items():
             self.fields[name] = value
 
     def set_yield(self, address: int) -> None:

@@ -13,17 +13,15 @@ from eegen.run.header import Array, Header
 from eegen.run.memory import Memory
 from eegen.run.random_stream import sample_streams
 
-BUFFER_BYTES = 48 << 20  # of row buffers: the more documents at once, the more rows they share
-MOST_DOCUMENTS = 1024
+BUFFER_BYTES = 48 << 20  # of row buffers; more documents in a batch share more rows
+MAX_DOCUMENTS = 1024
 
 
 class InferSession:
     """An engine with an arena for one model's weights and the rows of `documents` documents at a time."""
 
     def __init__(self, plan: Plan, engine: Engine, longest: int, documents: int) -> None:
-        """`longest` is the most positions of a document; fewer than `documents` are held where they need much
-        memory.
-        """
+        """`longest` is the most positions of a document; memory may allow fewer than `documents` at a time."""
         assert plan.infer is not None, "this plan has no program that infers"
         self.plan, self.engine, self.program = plan, engine, plan.infer
         self.documents = min(documents, documents_at_once(plan, longest))
@@ -40,17 +38,17 @@ class InferSession:
         return self.memory.tensors(0)
 
     def loss(self, data: Dataset) -> float:
-        """Mean loss per position over every document, each distinct prefix of a part computed once.
+        """Mean loss per position over every document, each distinct prefix of a batch computed once.
 
-        Documents go in sorted order, so that those of a part share nearly all the rows they can.
+        Documents go in sorted order, so that those of a batch share nearly all the rows they can.
         """
         order = np.array(sorted(range(len(data.documents)), key=data.documents.__getitem__))
         total = 0.0
-        for part in self._parts(order):
-            total += float(self.engine.call("eegen_evaluate", *self.place_rows(data, part)) or 0.0)
+        for documents in self._batches(order):
+            total += float(self.engine.call("eegen_evaluate", *self.place_rows(data, documents)) or 0.0)
         return total / data.positions
 
-    def _parts(self, order: Array) -> Iterator[Array]:
+    def _batches(self, order: Array) -> Iterator[Array]:
         for start in range(0, len(order), self.documents):
             yield order[start : start + self.documents]
 
@@ -99,10 +97,10 @@ class InferSession:
 
 
 def documents_at_once(plan: Plan, longest: int) -> int:
-    """Documents whose row buffers stay within `BUFFER_BYTES`, at most `MOST_DOCUMENTS` and at least one."""
+    """Documents whose row buffers stay within `BUFFER_BYTES`, at most `MAX_DOCUMENTS` and at least one."""
     assert plan.infer is not None
     keys = longest + 8
     row = 2 * 4 * keys
     for slot in plan.infer.slots:
         row += slot.format.bytes * slot.ld * (keys if slot.domain == "keys" else 1)
-    return max(1, min(MOST_DOCUMENTS, BUFFER_BYTES // (row * longest)))
+    return max(1, min(MAX_DOCUMENTS, BUFFER_BYTES // (row * longest)))

@@ -1,4 +1,4 @@
-"""A trained model at rest: its exact loss over any documents, and new documents drawn from it."""
+"""Inference with a trained model: its exact loss over any documents, and new documents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from eegen.run.random_stream import MAX_SEED
 
 Weights = Mapping[str, NDArray[np.float32]]
 
-COLDEST = 1e-30  # a lower temperature would overflow, and picks the same characters
+MIN_TEMPERATURE = 1e-30  # a lower one would overflow, and draws the same characters
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What to sample."""
+    """How many documents to sample, and how."""
 
     n: int = 20
     temperature: float = 0.5
@@ -41,23 +41,23 @@ class Sampling:
 
 
 def loss(plan: Plan, engine: Engine, weights: Weights, data: Dataset) -> float:
-    """The mean loss a position over every document."""
+    """The mean loss per position over every document."""
     with contextlib.closing(engine):
         session = InferSession(plan, engine, data.longest, len(data.documents))
-        _lend(weights, session)
+        copy_weights(weights, session)
         return session.loss(data)
 
 
-def sample(plan: Plan, engine: Engine, weights: Weights, chars: str, how: Sampling) -> list[str]:
-    """New documents. Those of a seed are the same however many are asked for."""
+def sample(plan: Plan, engine: Engine, weights: Weights, chars: str, sampling: Sampling) -> list[str]:
+    """New documents. Those of a seed begin with the same ones for any number of them."""
     block = plan.build.model.block_size
     with contextlib.closing(engine):
-        tokens = encode(how.prefix, chars)
+        tokens = encode(sampling.prefix, chars)
         if len(tokens) >= block:
             raise EegenError(f"the prefix has {len(tokens)} characters; the model's block is {block}: give fewer")
-        session = InferSession(plan, engine, block, how.n)
-        _lend(weights, session)
-        drawn = session.sample(how.n, max(how.temperature, COLDEST), tokens, how.seed)
+        session = InferSession(plan, engine, block, sampling.n)
+        copy_weights(weights, session)
+        drawn = session.sample(sampling.n, max(sampling.temperature, MIN_TEMPERATURE), tokens, sampling.seed)
         return ["".join(chars[i] for i in tokens) for tokens in drawn]
 
 
@@ -69,6 +69,6 @@ def encode(text: str, chars: str) -> list[int]:
     return [known[c] for c in text]
 
 
-def _lend(weights: Weights, session: InferSession) -> None:
+def copy_weights(weights: Weights, session: InferSession) -> None:
     for name, view in session.parameters.items():
         view[:] = weights[name]

@@ -43,7 +43,11 @@ class Session:
         self.header.counters = Counters(step=0, rng=seed, cursor=0)
         if threads > 1 and engine.in_process:
             self.header.set_yield(yield_address())
-        buffer = engine.allocate(self.header)
+        try:
+            buffer = engine.allocate(self.header)
+        except BaseException:
+            engine.close()
+            raise
         self.header.attach(buffer)
         self.memory = Memory(plan, plan.train, self.header, buffer)
         self.capacity = batch, threads
@@ -76,7 +80,7 @@ class Session:
 
     @counters.setter
     def counters(self, counters: Counters) -> None:
-        self.header.counters = Counters(counters.step, counters.rng, counters.cursor % len(self.data.documents))
+        self.header.counters = counters._replace(cursor=counters.cursor % len(self.data.documents))
 
     @property
     def sharing(self) -> bool:
@@ -125,6 +129,11 @@ class Session:
             for name, view in self.memory.tensors(2 + i).items()
         }
 
+    @property
+    def not_finite(self) -> str:
+        """The name of a tensor of weights that holds infinities or NaN, or an empty string."""
+        return next((name for name, view in self.parameters.items() if not np.isfinite(view).all()), "")
+
     # --- work
 
     def init(self) -> None:
@@ -158,7 +167,12 @@ class Session:
         return total / count
 
     def gradient(self, documents: Array) -> float:
-        """Mean loss of these documents (numbers); the gradients are left in `gradients`."""
+        """Mean loss of these documents of the data set, by number; the gradients are left in `gradients`."""
+        last = len(self.data.documents) - 1
+        if not 1 <= len(documents) <= self.header.batch or documents.min() < 0 or documents.max() > last:
+            raise EegenError(
+                f"a gradient takes 1 to {self.header.batch} numbers from 0 to {last}, not {documents[:9].tolist()}"
+            )
         total = float(self.engine.call("eegen_gradient", self._choose(documents)) or 0.0)
         return total / self.rows.positions
 

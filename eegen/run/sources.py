@@ -6,6 +6,7 @@ import shlex
 
 from eegen.defaults import TRAIN_DEFAULTS
 from eegen.emit.entries import entries_of
+from eegen.emit.source import render
 from eegen.errors import EegenError
 from eegen.language.optimizers import NUMBERS
 from eegen.models.config import DEFAULT_MODEL
@@ -13,38 +14,26 @@ from eegen.options import flag
 from eegen.plan.build_config import SVL_DEFAULT, BuildConfig
 from eegen.plan.records import Plan
 from eegen.targets import Target
-from eegen.toolchain.compilation import BASE_FLAGS, PROGRAM_FLAGS
-
-SUFFIXES = {"program": "-standalone", "server": "-server"}
+from eegen.toolchain.compiler_flags import BASE_FLAGS, PROGRAM_FLAGS
 
 
-def file_name(build: BuildConfig, output: str) -> str:
-    """The name of a generated file and of what is made of it, without its ending."""
-    return build.name + SUFFIXES.get(output, "")
-
-
-def source_of(plan: Plan, output: str, chars: str) -> str:
-    """The C to build for an output; `chars` is the vocabulary of a program."""
+def source_of(plan: Plan, output: str, name: str, chars: str = "") -> str:
+    """The C of the file `name`.c to build for an output; `chars` is the vocabulary of a program."""
     if output == "program":
-        return program_source(plan, chars)
-    return server_source(plan) if output == "server" else library_source(plan)
+        return program_source(plan, chars or placeholder_vocabulary(plan.build.model.vocab_size), name)
+    return server_source(plan, name) if output == "server" else library_source(plan)
 
 
 def library_source(plan: Plan) -> str:
     """The C of a model for a host to load."""
-    from eegen.emit.source import render  # Jinja is imported only where something is printed
-
-    name = file_name(plan.build, "library")
+    name = plan.build.name
     return render(plan, command=build_command(plan.build), compile_line=compile_line(plan.target, name))
 
 
-def program_source(plan: Plan, chars: str) -> str:
+def program_source(plan: Plan, chars: str, name: str) -> str:
     """The C of a whole program: the model, the characters it knows, a `main`."""
-    from eegen.emit.source import render
-
     if len(chars) != plan.build.model.vocab_size - 1:
         raise EegenError(f"{len(chars)} characters do not make a vocabulary of {plan.build.model.vocab_size}")
-    name = file_name(plan.build, "program")
     return render(
         plan,
         "standalone.c.j2",
@@ -57,11 +46,8 @@ def program_source(plan: Plan, chars: str) -> str:
     )
 
 
-def server_source(plan: Plan) -> str:
+def server_source(plan: Plan, name: str) -> str:
     """The C of a program that serves calls of the model's functions on an arena shared with the caller."""
-    from eegen.emit.source import render
-
-    name = file_name(plan.build, "server")
     return render(
         plan,
         "server.c.j2",
@@ -103,13 +89,12 @@ def compile_line(target: Target, name: str) -> str:
 def compile_lines(target: Target, name: str) -> list[tuple[str, str]]:
     """(where, command) for each way to make a program of a generated file."""
     words = " ".join((*BASE_FLAGS, *PROGRAM_FLAGS, *target.flags, f"{name}.c", "-o", name, "-lm"))
-    if target.machine == "aarch64":
-        cpu = f"max,sme=on,sme-default-vector-length={target.svl_bits // 8}" if target.svl_bits else "max"
-        return [
-            ("on a Mac, on Linux on Arm", f"clang {words}"),
+    lines = [(where, f"clang {flags}{words}") for where, flags in target.systems]
+    if target.machine == "any":
+        lines.append(("with any C compiler", f"cc -O3 {name}.c -o {name} -lm"))
+    if target.emulated_cpu:
+        lines += [
             ("on other Linux machines", f"clang --target={target.triple} -static -fuse-ld=lld {words}"),
-            ("and to run it there", f"qemu-aarch64 -cpu {cpu} {name}"),
+            ("and to run it there", f"qemu-{target.machine} -cpu {target.emulated_cpu} {name}"),
         ]
-    if target.machine == "x86_64":
-        return [("on Linux", f"clang {words}"), ("on a Mac", f"clang -arch x86_64 {words}")]
-    return [("on Linux and on a Mac", f"clang {words}"), ("with any C compiler", f"cc -O3 {name}.c -o {name} -lm")]
+    return lines

@@ -17,7 +17,6 @@ __all__ = [
     "cpu_machine",
     "runs_here",
     "target_of_machine",
-    "with_vectors",
 ]
 
 TARGETS: dict[str, Target] = {file.TARGET.name: file.TARGET for file in (sme2, avx512, avx2, neon, rvv, scalar)}
@@ -28,16 +27,12 @@ def target_of_machine(machine: str) -> Target | None:
     return next((target for target in TARGETS.values() if target.machine == machine), None)
 
 
-def with_vectors(target: Target, svl_bits: int) -> Target:
-    """`target` for streaming vectors of that length; the same where it has none."""
-    return target.with_vector_bits(svl_bits)
-
-
 def runs_here(target: Target) -> str | None:
     """None where this machine runs `target`, else the reason why not, in one clause."""
     machine = cpu_machine()
     if target.machine not in ("any", machine):
-        return f"{target.name} needs an {target.machine} processor and this one is {machine}"
+        article = "an" if target.machine[0] in "aex" else "a"
+        return f"{target.name} needs {article} {target.machine} processor and this one is {machine}"
     missing = [feature for feature in target.needs if feature not in cpu_features()]
     return f"this processor has no {', '.join(missing)}" if missing else None
 

@@ -5,11 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
+from eegen.targets.cpuid import Feature
 from eegen.targets.tiles import Choice, Panel, Tile, cover, falling_heights, promising
 
 ROW_GAIN = (
     0.2  # cost that a further row saves a gradient's tile: the packed copy is written in larger pieces (measured)
 )
+
+
+@dataclass(frozen=True)
+class SystemFeature:
+    """How a program finds out from the system whether the processor has the instruction set."""
+
+    name: str
+    hwcap: str
+    """C expression, on Linux."""
+    sysctl: str = ""
+    """Key, on a Mac; "" where no Mac has it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,10 @@ class Target:
     apple_clang: int = 0
     emulated_cpu: str | None = None
     """The -cpu argument of QEMU; None where QEMU cannot emulate the instruction set."""
+    feature: SystemFeature | None = None
+    """What a program asks for before it runs; None where every processor of the family has it, or CPUID says."""
+    systems: tuple[tuple[str, str], ...] = (("on Linux and on a Mac", ""),)
+    """(where, further flags) of the systems on which a program is compiled for the same machine."""
     debian_packages: tuple[str, ...] = ()
     """What links programs for this machine on another one, under Debian."""
     assembly: tuple[tuple[str, str], ...] = ()
@@ -81,10 +97,21 @@ class Target:
     fma_latency: int = 4
     fma_ports: int = 2
     load_ports: int = 2
+    measures_tiles: bool = True
+    """Whether tiles may be chosen by measurement (`eegen tune`)."""
     body_fmas: int = 128
     """FMAs of an unrolled loop body, at most."""
 
+    @property
+    def cpuid(self) -> tuple[Feature, ...]:
+        """What a program asks CPUID for before it runs; empty where the processor has no CPUID."""
+        return ()
+
     # --- vector length
+
+    vector_lengths: tuple[int, ...] = ()
+    """The vector lengths that the code can be built for, in bits; empty where there is one."""
+    vectors_name: str = "vectors"
 
     @property
     def vector_bits(self) -> int:
@@ -97,7 +124,7 @@ class Target:
         return ""
 
     def with_vector_bits(self, bits: int) -> Target:
-        """This target for vectors of that length; itself where the length is fixed."""
+        """This target for vectors of that length, 0 for its own; itself where the length is fixed."""
         return self
 
     # --- tiles

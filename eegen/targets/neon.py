@@ -29,6 +29,7 @@ class Arm(Target):
     machine: str = "aarch64"
     elf_flags: tuple[str, ...] = ("-mno-outline-atomics",)  # outlined atomics would be calls of a library
     emulated_cpu: str | None = "max"
+    systems: tuple[tuple[str, str], ...] = (("on a Mac, on Linux on Arm", ""),)
     debian_packages: tuple[str, ...] = ("gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross")
     assembly: tuple[tuple[str, str], ...] = ASSEMBLY
     quads_vocabulary: str = "neon"

@@ -1,12 +1,10 @@
-"""RISC-V with the vector extension 1.0: 32 registers, their length fixed when the code is built."""
+"""RISC-V with the vector extension 1.0: 32 registers, of 256 bits unless another length is chosen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from eegen.targets.base import Target
-
-VECTOR_BITS = 256  # a power of two from 128 to 1024; the machine's vectors must have this length
+from eegen.targets.base import SystemFeature, Target
 
 ASSEMBLY = (
     ("FMA", r"v?fn?m(acc|sac|add|sub)\."),
@@ -24,23 +22,31 @@ ASSEMBLY = (
 class Rvv(Target):
     """Vectors of one register each. FMAs take a scalar of A from a floating-point register."""
 
+    vector_lengths: tuple[int, ...] = (128, 256, 512, 1024)
+
     @property
     def machine_bits(self) -> str:
         return "rvv_vector_bits()"
+
+    def with_vector_bits(self, bits: int) -> Rvv:
+        bits = bits or self.vector_bits
+        flags = (f"-march=rv64gcv_zvl{bits}b", f"-mrvv-vector-bits={bits}")
+        cpu = f"rv64,v=true,vext_spec=v1.0,vlen={bits}"
+        return replace(self, lanes=bits // 32, flags=flags, emulated_cpu=cpu)
 
 
 TARGET = Rvv(
     name="rvv",
     vocabulary="rvv",
-    lanes=VECTOR_BITS // 32,
+    lanes=8,
     registers=32,
-    flags=(f"-march=rv64gcv_zvl{VECTOR_BITS}b", f"-mrvv-vector-bits={VECTOR_BITS}"),
     triple="riscv64-linux-gnu",
     machine="riscv64",
     needs=("v",),
     clang=18,
     apple_clang=18,
-    emulated_cpu=f"rv64,v=true,vext_spec=v1.0,vlen={VECTOR_BITS}",
+    feature=SystemFeature("V", "getauxval(AT_HWCAP) & 1UL << ('V' - 'A')"),
+    systems=(("on Linux on RISC-V", ""),),
     debian_packages=("gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross"),
     assembly=ASSEMBLY,
-)
+).with_vector_bits(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from eegen.targets.base import SystemFeature
 from eegen.targets.neon import Arm
 from eegen.targets.tiles import Panel, Tile
 
@@ -27,10 +28,13 @@ class Sme(Arm):
     column of tiles.
     """
 
-    svl_bits: int = 512
+    svl_bits: int = 512  # Apple's
     za_unroll: int = 4
     product_words: str = "z_"
     exchanges_sums: bool = False
+    measures_tiles: bool = False
+    vector_lengths: tuple[int, ...] = (128, 256, 512, 1024, 2048)
+    vectors_name: str = "streaming vectors"
 
     @property
     def vector_bits(self) -> int:
@@ -41,6 +45,7 @@ class Sme(Arm):
         return "sme_vector_bits()"
 
     def with_vector_bits(self, bits: int) -> Sme:
+        bits = bits or self.svl_bits
         cpu = f"max,sme=on,sme-default-vector-length={bits // 8}"
         return replace(self, svl_bits=bits, slack_rows=max(16, bits // 32), emulated_cpu=cpu)
 
@@ -103,8 +108,9 @@ TARGET = Sme(
     registers=32,
     flags=("-mcpu=apple-m4",),
     needs=("sme2",),
+    feature=SystemFeature("SME", "getauxval(AT_HWCAP2) & 1UL << 23", "hw.optional.arm.FEAT_SME"),
     clang=19,
     apple_clang=16,
     product_template="kernels/product_sme2.c.j2",
     outer_template="kernels/outer_sme2.c.j2",
-).with_vector_bits(512)
+).with_vector_bits(0)

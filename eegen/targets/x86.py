@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eegen.targets.base import Target
+from eegen.targets.cpuid import FEATURES, Feature
 
 # AT&T order: the destination comes last.
 ASSEMBLY = (
@@ -24,6 +25,11 @@ class X86(Target):
 
     triple: str | None = "x86_64-linux-gnu"
     machine: str = "x86_64"
+    systems: tuple[tuple[str, str], ...] = (("on Linux", ""), ("on a Mac", "-arch x86_64 "))
     debian_packages: tuple[str, ...] = ("gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross")
     assembly: tuple[tuple[str, str], ...] = ASSEMBLY
     transposes_in_product: bool = True
+
+    @property
+    def cpuid(self) -> tuple[Feature, ...]:
+        return tuple(FEATURES[need] for need in self.needs)

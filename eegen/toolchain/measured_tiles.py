@@ -18,8 +18,8 @@ from pathlib import Path
 
 from eegen.targets import Target
 from eegen.targets.tiles import Choice
-from eegen.toolchain import cache
-from eegen.toolchain.compiler import Compiler
+from eegen.toolchain import build_cache
+from eegen.toolchain.compiler_search import Compiler
 
 FORMAT = 1
 
@@ -46,7 +46,7 @@ def cpu_model() -> str:
 
 def path(target: Target, compiler: Compiler) -> Path:
     key = hashlib.sha256(f"{FORMAT} {cpu_model()} {compiler.version}".encode()).hexdigest()[:16]
-    return cache.cache_dir() / "tuned" / f"{target.name}-{key}.json"
+    return build_cache.cache_dir() / "tuned" / f"{target.name}-{key}.json"
 
 
 def load(target: Target, compiler: Compiler) -> dict[str, Choice]:
@@ -61,7 +61,7 @@ def load(target: Target, compiler: Compiler) -> dict[str, Choice]:
 
 def fits(target: Target, shape: str, tile: Choice) -> bool:
     rows, vectors, unroll = tile
-    if not (1 <= rows <= 16 and 1 <= vectors <= 16 and 1 <= unroll <= 1024) or target.svl_bits:
+    if not (1 <= rows <= 16 and 1 <= vectors <= 16 and 1 <= unroll <= 1024) or not target.measures_tiles:
         return False
     return isfinite((target.outer_cost if shape.startswith("outer") else target.product_cost)(rows, vectors))
 
@@ -74,13 +74,13 @@ def save(target: Target, compiler: Compiler, tiles: Mapping[str, Choice]) -> Pat
         "target": target.name,
         "tiles": dict(sorted(tiles.items())),
     }
-    cache.write_atomically(file, json.dumps(facts, indent=1) + "\n")
+    build_cache.write_atomically(file, json.dumps(facts, indent=1) + "\n")
     return file
 
 
 def forget() -> list[Path]:
     """Delete everything that was measured, for every target; the files it was in."""
-    gone = sorted((cache.cache_dir() / "tuned").glob("*.json"))
+    gone = sorted((build_cache.cache_dir() / "tuned").glob("*.json"))
     for file in gone:
         with contextlib.suppress(OSError):
             file.unlink()

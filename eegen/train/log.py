@@ -1,4 +1,4 @@
-"""The log of a training run: a JSON line a step, on the disk after each chunk."""
+"""The log of a training run: a line of JSON for each step, written after each chunk of steps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from eegen.errors import EegenError, EegenFailure
 from eegen.train.loop import Chunk
 
 
-class Journal:
-    """Writes the log of a run. A resumed one keeps the lines of the first `keep` steps, which it goes on from."""
+class StepLog:
+    """Writes the log of a run. A resumed run keeps the lines of the first `keep` steps."""
 
     def __init__(self, path: Path, keep: int) -> None:
         self.path = path
@@ -37,12 +37,12 @@ class Journal:
         self.file.close()
 
     def _failure(self, error: OSError) -> EegenError:
-        blame = EegenError if isinstance(error, IsADirectoryError) else EegenFailure
-        return blame(f"cannot write the log {self.path}: {error.strerror or error}")
+        failure = EegenError if isinstance(error, IsADirectoryError) else EegenFailure
+        return failure(f"cannot write the log {self.path}: {error.strerror or error}")
 
 
 def lines_before(path: Path, step: int) -> list[str]:
-    """The whole lines of an earlier log up to a step."""
+    """The complete lines of an earlier log up to a step."""
     kept = []
     try:
         with path.open(encoding="utf-8") as file:

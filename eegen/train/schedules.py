@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on the learning rate by how much of the run is behind a step."""
+"""Learning-rate schedules: the factor on the learning rate by the part of the run that is done before a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Factors = NDArray[np.float64]
 
-FLOOR = 0.01  # what exponential decay ends at
+FLOOR = 0.01  # the last factor of exponential decay
 WARMDOWN = 0.4  # the part of the run in which warmdown falls
 
 
@@ -44,7 +44,7 @@ SCHEDULES: dict[str, Callable[[Factors], Factors]] = {
 
 
 def rates(lr: float, schedule: str, warmup: float, step: Factors, progress: Factors) -> NDArray[np.float32]:
-    """The learning rates of steps numbered from 1, of which `progress` (0 to 1) of the run lies behind each.
+    """The learning rates of steps numbered from 1, where `progress` (0 to 1) is the part of the run done before each.
 
     `warmup` from 1 up is a number of steps, below 1 a part of the run; through it the rate rises from zero.
     """

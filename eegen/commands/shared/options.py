@@ -44,8 +44,8 @@ TARGET = Panel(
             Option(
                 "svl_bits",
                 int,
-                512,
-                f"Bits of a streaming vector of sme2: {', '.join(map(str, SVL_BITS))}.",
+                help=f"Bits of a vector of rvv, a streaming vector of sme2: {', '.join(map(str, SVL_BITS))}.",
+                default_text="256 on rvv, 512 on sme2",
                 metavar="BITS",
             ),
             Option("cc", str, help="Compiler.", default_text="EEGEN_CC, or the newest clang", metavar="CLANG"),

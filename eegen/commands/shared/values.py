@@ -9,7 +9,7 @@ from eegen.options import Given
 
 if TYPE_CHECKING:
     from eegen.models.config import ModelConfig
-    from eegen.train.loop import TrainOptions
+    from eegen.train.options import TrainOptions
 
 
 def model_configuration(model: Given, chars: str) -> ModelConfig:
@@ -36,7 +36,7 @@ def training_options(given: Given) -> Given:
 
 def checked_options(given: Given) -> TrainOptions:
     """All training options, each checked."""
-    from eegen.train.loop import train_options
+    from eegen.train.options import train_options
 
     return train_options(**{"optimizer": "adam", **fixed_options(given), **training_options(given)})
 

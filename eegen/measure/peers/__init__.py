@@ -1,4 +1,4 @@
-"""The same training step in other frameworks, to be timed beside eegen's.
+"""The same training step in other frameworks, timed for comparison.
 
 A peer runs a model's graph over a padded batch [documents][positions], each op by what its framework has for it, with
 the loss masked: the usual way to write these models there. Weights, batches and optimizer are eegen's.
@@ -18,23 +18,23 @@ from eegen.errors import EegenError
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
 from eegen.run.random_stream import next_state
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 MODULES = {"torch": "eegen.measure.peers.pytorch", "jax": "eegen.measure.peers.jax_scan"}
 IGNORED = -1  # target of a position that is padding
 
 
 class Peer(Protocol):
-    """A training run elsewhere."""
+    """A training run in another framework."""
 
-    unit: int  # steps are done by that many
+    unit: int  # steps are done in multiples of this
 
     def run(self, units: int) -> list[float]:
-        """Do some steps; their losses."""
+        """Do `units * unit` steps; their losses."""
 
 
 def find(name: str) -> None:
-    """Refuse, in one line, a framework that is unknown or not installed."""
+    """Raise an error for a framework that is unknown or not installed."""
     if name not in MODULES:
         raise EegenError(f"`against` is '{name}'; it must be {' or '.join(MODULES)}")
     if importlib.util.find_spec(name) is None:
@@ -58,13 +58,13 @@ def load(
 
 
 def padded(data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What every document reads and should say, [documents][longest]; past its end the boundary and `IGNORED`."""
+    """Tokens and target tokens, [documents][longest]; past the end of a document the boundary and `IGNORED`."""
     counts = np.diff(data.starts)
     inside = np.arange(data.longest) < counts[:, None]
-    reads = np.full(inside.shape, data.vocab_size - 1, np.int64)
-    says = np.full(inside.shape, IGNORED, np.int64)
-    reads[inside], says[inside] = data.token, data.target
-    return reads, says
+    tokens = np.full(inside.shape, data.vocab_size - 1, np.int64)
+    targets = np.full(inside.shape, IGNORED, np.int64)
+    tokens[inside], targets[inside] = data.token, data.target
+    return tokens, targets
 
 
 def batches(data: Dataset, options: TrainOptions, state: int) -> Iterator[list[int]]:

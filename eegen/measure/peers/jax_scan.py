@@ -1,4 +1,4 @@
-"""A model in JAX in its strongest form: many training steps, batches and Adam included, in one jitted `lax.scan`."""
+"""A model in JAX in its fastest form: training steps, batches and Adam included, in one jitted `lax.scan`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 Tensor = Any
 STEPS = 32  # of one scan: what calling it costs is spread over them
@@ -126,8 +126,8 @@ class Peer:
         ]
         zeros = [jnp.zeros_like(p) for p in start]
         self.state: Any = (start, zeros, [jnp.zeros_like(p) for p in start], jnp.zeros(()))
-        reads, says = padded(data)
-        self.reads, self.says = jnp.array(reads, jnp.int32), jnp.array(says, jnp.int32)
+        tokens, targets = padded(data)
+        self.tokens, self.targets = jnp.array(tokens, jnp.int32), jnp.array(targets, jnp.int32)
         self.batches = batches
         self.loop = jax.jit(partial(self.train, options), donate_argnums=0)
 
@@ -135,16 +135,16 @@ class Peer:
         found: list[float] = []
         for _ in range(units):
             documents = np.array(list(islice(self.batches, STEPS)), np.int32)
-            self.state, losses = self.loop(self.state, self.reads, self.says, documents)
+            self.state, losses = self.loop(self.state, self.tokens, self.targets, documents)
             found += np.asarray(losses).tolist()
         return found
 
-    def train(self, options: TrainOptions, state: Any, reads: Tensor, says: Tensor, documents: Tensor) -> Any:
+    def train(self, options: TrainOptions, state: Any, tokens: Tensor, targets: Tensor, documents: Tensor) -> Any:
         lr, beta1, beta2, eps = options.lr, options.beta1, options.beta2, How.eps
 
         def step(state: Any, chosen: Tensor) -> Any:
             w, m, v, t = state
-            loss, g = jax.value_and_grad(self.loss)(w, reads[chosen], says[chosen])
+            loss, g = jax.value_and_grad(self.loss)(w, tokens[chosen], targets[chosen])
             t = t + 1
             m = [beta1 * a + (1 - beta1) * b for a, b in zip(m, g)]
             v = [beta2 * a + (1 - beta2) * b * b for a, b in zip(v, g)]

@@ -18,7 +18,7 @@ from eegen.measure.peers import IGNORED, missing, padded
 from eegen.models import build_graph
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
-from eegen.train.loop import TrainOptions
+from eegen.train.options import TrainOptions
 
 Tensor = Any
 
@@ -113,7 +113,7 @@ class Peer:
         }
         betas = (options.beta1, options.beta2)
         self.adam = torch.optim.Adam(self.parameters.values(), options.lr, betas, How.eps, fused=True)
-        self.reads, self.says = (torch.from_numpy(x) for x in padded(data))
+        self.tokens, self.targets = (torch.from_numpy(x) for x in padded(data))
         self.lengths = np.diff(data.starts)
         self.batches = batches
 
@@ -121,7 +121,7 @@ class Peer:
         losses = []
         for documents in islice(self.batches, units):
             longest = int(self.lengths[documents].max())
-            tokens, targets = self.reads[documents, :longest], self.says[documents, :longest]
+            tokens, targets = self.tokens[documents, :longest], self.targets[documents, :longest]
             loss = self.loss(tokens, targets)
             self.adam.zero_grad()
             loss.backward()

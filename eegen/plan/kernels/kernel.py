@@ -91,6 +91,7 @@ class Kernel:
 
     template = ""  # prints the body
     restrict = False  # no two of its pointers meet
+    returns = "void"  # the C type
 
     @property
     def kind(self) -> str:
@@ -103,6 +104,11 @@ class Kernel:
     @property
     def shape(self) -> str:
         raise NotImplementedError
+
+    @property
+    def tiling(self) -> str:
+        """The register tile in words, of a kernel that has one."""
+        return ""
 
     @property
     def about(self) -> str:

@@ -6,6 +6,25 @@ from dataclasses import dataclass
 
 from eegen.plan.kernels.kernel import Kernel, Param, Work
 
+BLOCK = 32  # rows that a step is done for before the next
+ABREAST = 4  # of them at once: the steps of one row wait for each other
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The vectors of a row: those of the first `whole` columns, a loop, and the last ones, each (column, limit).
+
+    `real`: for each column from `whole` on, whether it is of the vocabulary: its limit. `limit` counts from there.
+    """
+
+    whole: int
+    last: tuple[tuple[int, int], ...]
+    real: tuple[bool, ...]
+
+    @property
+    def limited(self) -> bool:
+        return not all(self.real)
+
 
 @dataclass(frozen=True)
 class Loss(Kernel):
@@ -14,7 +33,11 @@ class Loss(Kernel):
     vocab: int
     ld: int
 
+    block = BLOCK
+    abreast = ABREAST
+
     template = "kernels/loss.c.j2"
+    returns = "double"
 
     @property
     def stem(self) -> str:
@@ -40,3 +63,8 @@ class Loss(Kernel):
     @property
     def about(self) -> str:
         return f"Softmax, cross-entropy and its gradient in place: {self.shape}. {self.flops.row} FLOPs a row."
+
+    def columns(self, lanes: int) -> Columns:
+        whole = (self.vocab - 1) // lanes * lanes
+        real = tuple(column < self.vocab for column in range(whole, self.ld))
+        return Columns(whole, tuple((c, c - whole) for c in range(whole, self.ld, lanes)), real)

@@ -56,6 +56,10 @@ class Product(Kernel):
         return f"product_{self.k}x{self.n}{'_transposed' if self.transposed else ''}{ops}"
 
     @property
+    def tiling(self) -> str:
+        return str(self.tile)
+
+    @property
     def operand_names(self) -> tuple[str, ...]:
         return operand_names(self.epilogue)
 
@@ -130,6 +134,10 @@ class Outer(Kernel):
     @property
     def stem(self) -> str:
         return f"outer_{self.m}x{self.n}{'_update' if self.fused else ''}"
+
+    @property
+    def tiling(self) -> str:
+        return str(self.tile)
 
     @property
     def tiles(self) -> int:

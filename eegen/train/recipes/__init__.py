@@ -15,8 +15,8 @@ from eegen.errors import EegenError
 from eegen.language.optimizers import OPTIMIZERS
 from eegen.models.config import DEFAULT_MODEL, model_config, option_table
 from eegen.options import Given, Group, read_options
-from eegen.train.loop import STEP_OPTIONS, TrainOptions
 from eegen.train.option_table import TRAIN
+from eegen.train.options import STEP_OPTIONS, TrainOptions
 
 NAMES = ("1s", "10s", "60s")
 LONGEST = {"1s": 3.0, "10s": 25.0}

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import re
 import shlex
 import shutil
+import site
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from eegen.errors import EegenError
 from eegen.targets import Target
-from eegen.toolchain import cache
+from eegen.toolchain import build_cache
 
 INSTALL_HINT = "run `eegen doctor --fix`"
+ZIG_NAMES = ("zig", "ziglang")  # what --cc and EEGEN_CC call the wheel's compiler
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """A clang that answers: how it is called and the first line of its --version."""
+    """A clang that answers: the words that start it and the first line of its --version."""
 
     argv: tuple[str, ...]
     kind: Literal["clang", "zig"]
@@ -48,27 +48,41 @@ def find_compiler(cc: str | None = None) -> Compiler:
 
 
 def all_compilers() -> Iterator[Compiler]:
-    """Every compiler found without being told of one, best first, those that fail to answer left out."""
+    """Every compiler found without being asked for by name, best first; those that do not answer are left out."""
     seen: set[str] = set()
-    for argv, binary in _candidates():
-        real = os.path.realpath(binary)
+    for argv in _candidates():
+        real = os.path.realpath(argv[0])
         if real in seen:
             continue
         seen.add(real)
         try:
-            yield _probe(argv, binary)
+            yield _probe(argv)
         except EegenError:
             continue
 
 
 def too_old(compiler: Compiler, target: Target) -> str | None:
     """Why `compiler` cannot compile for `target`, in one clause, or None."""
-    wanted = target.apple_clang if "Apple" in compiler.version else target.clang
-    return f"{target.name} needs clang {wanted} or newer" if compiler.major < wanted else None
+    needed = target.apple_clang if "Apple" in compiler.version else target.clang
+    return f"{target.name} needs clang {needed} or newer" if compiler.major < needed else None
 
 
-def _candidates() -> Iterator[tuple[tuple[str, ...], str]]:
-    """(argv, binary to watch for changes) of each place a compiler is looked for."""
+def zig_wheel() -> tuple[str, ...] | None:
+    """The command of the clang in this Python's ziglang wheel, or None.
+
+    The program itself, in the folders that packages are installed in: `python -m ziglang` would run a ziglang.py of
+    the current folder.
+    """
+    folders = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    for folder in folders:
+        binary = os.path.join(folder, "ziglang", "zig")
+        if os.access(binary, os.X_OK):
+            return binary, "cc"
+    return None
+
+
+def _candidates() -> Iterator[tuple[str, ...]]:
+    """The command of each compiler that is there: every clang-NN on PATH, the newest first, clang, the wheel's."""
     numbered: dict[int, str] = {}
     for folder in dict.fromkeys(map(os.path.realpath, os.get_exec_path())):
         try:
@@ -81,25 +95,17 @@ def _candidates() -> Iterator[tuple[tuple[str, ...], str]]:
                 if os.access(path, os.X_OK):
                     numbered.setdefault(int(match[1]), path)
     for number in sorted(numbered, reverse=True):
-        yield (numbered[number],), numbered[number]
+        yield (numbered[number],)
     if plain := shutil.which("clang"):
-        yield (plain,), plain
+        yield (plain,)
     if wheel := zig_wheel():
         yield wheel
 
 
-def zig_wheel() -> tuple[tuple[str, ...], str] | None:
-    """(argv, binary) of the ziglang wheel in this Python, found without importing it."""
-    spec = importlib.util.find_spec("ziglang")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    binary = os.path.join(next(iter(spec.submodule_search_locations)), "zig")
-    return ((sys.executable, "-m", "ziglang", "cc"), binary) if os.path.exists(binary) else None
-
-
 def _named_compiler(origin: str, wanted: str) -> Compiler:
-    if wanted in ("zig", "ziglang") and (wheel := zig_wheel()):
-        return _probe(*wheel, origin=origin)
+    """The compiler that the user asked for; `origin` is how."""
+    if wanted in ZIG_NAMES and (wheel := zig_wheel()):
+        return _probe(wheel, origin)
     whole = shutil.which(os.path.expanduser(wanted))
     try:
         words = [whole] if whole else shlex.split(wanted)
@@ -110,43 +116,43 @@ def _named_compiler(origin: str, wanted: str) -> Compiler:
         raise EegenError(f"{origin} {wanted!r} does not exist or cannot be run: give a clang, such as clang-19")
     if os.path.basename(first) == "zig" and len(words) == 1:
         words.append("cc")
-    return _probe((first, *words[1:]), first, origin=origin)
+    return _probe((first, *words[1:]), origin)
 
 
-def _probe(argv: tuple[str, ...], binary: str, origin: str | None = None) -> Compiler:
-    """Ask for the version; the answer is kept on disk for as long as the binary stays the same file."""
+def _probe(argv: tuple[str, ...], origin: str | None = None) -> Compiler:
+    """Ask for the version; the answer is kept on disk for as long as the program stays the same file."""
     label = f"{origin} {shlex.join(argv)!r}" if origin else shlex.join(argv)
     try:
-        status = os.stat(binary)
+        status = os.stat(argv[0])
     except OSError as error:
         raise EegenError(f"{label} cannot be run: {error.strerror}") from error
-    identity = [list(argv), os.path.realpath(binary), status.st_mtime_ns, status.st_size]
-    note = cache.cache_dir() / "compilers" / f"{hashlib.sha256(shlex.join(argv).encode()).hexdigest()[:16]}.json"
+    identity = [list(argv), os.path.realpath(argv[0]), status.st_mtime_ns, status.st_size]
+    digest = hashlib.sha256(shlex.join(argv).encode()).hexdigest()[:16]
+    file = build_cache.cache_dir() / "compilers" / f"{digest}.json"
     version = None
-    try:
-        kept = json.loads(note.read_bytes())
-        if kept["identity"] == identity:
-            version = str(kept["version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_bytes())
+        version = str(kept["version"]) if kept["identity"] == identity else None
     if version is None:
         version = _ask_version(argv, label)
         with contextlib.suppress(OSError):
-            cache.write_atomically(note, json.dumps({"identity": identity, "version": version}))
-    zig = "ziglang" in argv or os.path.basename(argv[0]).startswith("zig")
+            build_cache.write_atomically(file, json.dumps({"identity": identity, "version": version}))
     match = re.search(r"clang version (\d+)", version)
-    return Compiler(argv, "zig" if zig else "clang", version, int(match[1]) if match else 0, origin is not None)
+    zig = "ziglang" in argv or os.path.basename(argv[0]).startswith("zig")
+    kind: Literal["clang", "zig"] = "zig" if zig else "clang"
+    return Compiler(argv, kind, version, int(match[1]) if match else 0, origin is not None)
 
 
 def _ask_version(argv: tuple[str, ...], label: str) -> str:
+    """The first line of the compiler's --version; an EegenError where it is not a clang's."""
     try:
         done = subprocess.run(
             [*argv, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=60
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EegenError(f"{label} cannot be run: {error}") from error
-    said = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["nothing"]
-    if done.returncode or not re.search(r"clang version \d+", said[0]):
-        answer = repr(said[0][:100])
+    lines = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["nothing"]
+    if done.returncode or not re.search(r"clang version \d+", lines[0]):
+        answer = repr(lines[0][:100])
         raise EegenError(f"{label} is not a clang: it answers {answer} to --version; give one, such as clang-19")
-    return said[0].strip()
+    return lines[0].strip()

@@ -1,0 +1,152 @@
+"""The loss kernel alone against NumPy, on every target: odd vocabularies, rows and positions that repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_alone import Alone, target_of
+from machines import ARM, NATIVE, Machine, parameters
+
+from eegen.plan.kernels.loss import Loss
+
+VOCABULARIES = [1, 2, 3, 4, 5, 8, 15, 16, 17, 27, 31, 32, 33, 64, 77, 128]
+MACHINES = parameters([*NATIVE, *ARM[:2]])
+
+
+@dataclass
+class Batch:
+    """Rows of logits, the positions at them and their targets; what a kernel finds in the arena."""
+
+    kernel: Loss
+    logits: np.ndarray  # [rows][ld], 0 past the vocabulary
+    row: np.ndarray  # of each position
+    target: np.ndarray
+
+    def expected(self) -> tuple[float, np.ndarray]:
+        """(loss summed over the positions, gradient [rows][vocabulary]) in float64."""
+        x = self.logits[:, : self.kernel.vocab].astype(np.float64)
+        p = np.exp(x - x.max(1, keepdims=True))
+        log = np.log(p.sum(1)) + x.max(1)
+        p /= p.sum(1, keepdims=True)
+        counts = np.zeros_like(p)
+        np.add.at(counts, (self.row, self.target), 1)
+        gradient = (p * counts.sum(1, keepdims=True) - counts) / len(self.row)
+        return float((log[self.row] - x[self.row, self.target]).sum()), gradient
+
+
+def run(alone: Alone, batch: Batch, rows: tuple[int, int], positions: tuple[int, int]) -> tuple[float, np.ndarray]:
+    """What the kernel returns and leaves in the place of the logits; its counts must be zero again."""
+    result, target_counts = batch.logits.copy(), np.zeros_like(batch.logits)
+    state = {
+        "count": len(batch.row),
+        "at_count": np.bincount(batch.row, minlength=len(result)).astype(np.int32),
+        "at_target_at": batch.row.astype(np.int64) * batch.kernel.ld + batch.target,
+        "at_target_counts": target_counts,
+    }
+    loss = alone.call(batch.kernel, state, logits=result, all=rows, positions=positions)
+    assert not target_counts.any()
+    return loss, result
+
+
+def make_batch(kernel: Loss, rows: int, positions: int, spread: float = 3.0) -> Batch:
+    """Positions at every row, in the order of the rows, so that a part of the rows has a part of the positions."""
+    rng = np.random.default_rng(rows + kernel.vocab)
+    logits = np.zeros((rows, kernel.ld), np.float32)
+    logits[:, : kernel.vocab] = spread * rng.normal(size=(rows, kernel.vocab))
+    row = np.sort(np.concatenate([np.arange(rows), rng.integers(0, max(rows, 1), positions - rows)]))
+    return Batch(kernel, logits, row, rng.integers(0, min(kernel.vocab, 5), positions))
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[Machine, Alone]:
+    return {}
+
+
+@pytest.fixture
+def program(programs: dict[Machine, Alone], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    def made(machine: Machine) -> Alone:
+        if machine not in programs:
+            unit = max(target_of(machine).lanes, 4)
+            widths = [-(-vocab // unit) * unit for vocab in VOCABULARIES]
+            kernels = [Loss(vocab, width) for vocab, width in zip(VOCABULARIES, widths, strict=True)]
+            kernels.append(Loss(128, 128 + 16))  # rows apart
+            kernels.append(Loss(120, 128 + 16))
+            kernels = [replace(kernel, name=f"{kernel.stem}_{kernel.ld}") for kernel in kernels]
+            programs[machine] = Alone(machine, kernels, tmp_path_factory.mktemp("alone"))
+        return programs[machine]
+
+    return made
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 31, 71])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_loss_and_gradient_equal_numpy(machine: Machine, rows: int, program: Any) -> None:
+    alone = program(machine)
+    for kernel in alone.kernels:
+        batch = make_batch(kernel, rows, 3 * rows)
+        loss, result = run(alone, batch, (0, rows), (0, 3 * rows))
+        expected_loss, gradient = batch.expected()
+        assert loss == pytest.approx(expected_loss, rel=1e-6, abs=1e-6), kernel.name
+        np.testing.assert_allclose(
+            result[:, : kernel.vocab], gradient, rtol=0, atol=1e-6 * np.abs(gradient).max(), err_msg=kernel.name
+        )
+        assert (result[:, kernel.vocab :] == 0).all()
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_part_of_the_rows_leaves_the_others(machine: Machine, program: Any) -> None:
+    alone = program(machine)
+    for kernel in alone.kernels:
+        batch = make_batch(kernel, 40, 90)
+        lo, hi = 5, 38
+        part = (int(np.searchsorted(batch.row, lo)), int(np.searchsorted(batch.row, hi)))
+        loss, result = run(alone, batch, (lo, hi), part)
+        _, gradient = batch.expected()
+        np.testing.assert_allclose(result[lo:hi, : kernel.vocab], gradient[lo:hi], rtol=0, atol=1e-7)
+        others = [*range(lo), *range(hi, 40)]
+        assert np.array_equal(result[others], batch.logits[others])
+        nothing, same = run(alone, batch, (7, 7), (part[0], part[0]))
+        assert nothing == 0 and np.array_equal(same, batch.logits)
+        rest = run(alone, batch, (0, lo), (0, part[0]))[0] + run(alone, batch, (hi, 40), (part[1], 90))[0]
+        assert loss + rest == pytest.approx(batch.expected()[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_positions_that_share_a_row_are_counted_exactly(machine: Machine, program: Any) -> None:
+    """Copies of a batch have the gradient of one copy to the last bit, where probabilities are near 1 too."""
+    alone = program(machine)
+    kernel = next(kernel for kernel in alone.kernels if kernel.vocab == 27)
+    once = make_batch(kernel, 9, 9, spread=0.5)
+    once.logits[np.arange(9), once.target] += 12
+    _, expected = run(alone, once, (0, 9), (0, 9))
+    for copies in (3, 300, 4099):
+        many = Batch(kernel, once.logits, np.tile(once.row, copies), np.tile(once.target, copies))
+        _, result = run(alone, many, (0, 9), (0, 9 * copies))
+        assert np.array_equal(result, expected), copies
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_logits_may_be_of_any_size(machine: Machine, program: Any) -> None:
+    """Columns past the vocabulary, whose logits are 0, must not be the largest."""
+    alone = program(machine)
+    for kernel in alone.kernels:
+        batch = make_batch(kernel, 6, 12, spread=1e30)
+        batch.logits[:, : kernel.vocab] = -np.abs(batch.logits[:, : kernel.vocab]) - np.float32(1e33)
+        loss, result = run(alone, batch, (0, 6), (0, 12))
+        expected_loss, gradient = batch.expected()
+        assert loss == pytest.approx(expected_loss, rel=1e-6, abs=1e30), kernel.name
+        np.testing.assert_allclose(result[:, : kernel.vocab], gradient, rtol=0, atol=3e-7, err_msg=kernel.name)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_logit_that_is_no_number_is_passed_on(machine: Machine, program: Any) -> None:
+    alone = program(machine)
+    for kernel in alone.kernels:
+        batch = make_batch(kernel, 6, 12)
+        batch.logits[2] = np.nan  # a row of a product with a NaN, past the vocabulary too
+        loss, result = run(alone, batch, (0, 6), (0, 12))
+        assert np.isnan(loss) and np.isnan(result[2, : kernel.vocab]).all(), kernel.name
+        assert np.isfinite(np.delete(result, 2, 0)).all()
