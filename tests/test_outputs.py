@@ -20,10 +20,10 @@ from eegen.emit.entries import ENTRIES, entries_of, parse, printed_format, proto
 from eegen.errors import EegenError
 from eegen.models.config import ModelConfig
 from eegen.plan.records import Plan
-from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
 from eegen.run.engine import Engine, LibraryEngine
 from eegen.run.header import Buffer, Header
+from eegen.run.model_builds import compile_model
 from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
 from eegen.toolchain.compiler_flags import compile_command

@@ -20,10 +20,10 @@ from eegen.errors import EegenError
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
 from eegen.resources import resource
-from eegen.run.compiled import Output
 from eegen.run.data import build_dataset
 from eegen.run.emulated import EmulatedEngine
 from eegen.run.infer_session import InferSession
+from eegen.run.model_builds import Output
 from eegen.run.session import Session
 from eegen.run.sources import source_of
 from eegen.targets import TARGETS
