@@ -83,6 +83,7 @@ def test_no_compiler_is_one_line_that_names_doctor(tmp_path: Path, monkeypatch: 
         ("no-such-cc", "does not exist"),
         ("gcc-like", "is not a clang: it answers 'gcc"),
         ("'unclosed", "cannot be read"),
+        ("ziglang", "this Python has no ziglang wheel; run `eegen doctor --fix --cc ziglang`"),
     ],
 )
 def test_a_wrong_cc_is_one_line(wanted: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,12 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(doctor, "zig_wheel", lambda: wheel(folder))
     monkeypatch.setattr(doctor, "cpu_machine", lambda: "x86_64")
     monkeypatch.setattr(
-        doctor, "runs_here", lambda target: "needs an aarch64 processor" if target.machine == "aarch64" else None
+        doctor,
+        "runs_here",
+        lambda target: None if target.machine in ("any", "x86_64") else f"needs an {target.machine} processor",
     )
-    libc = tmp_path / "libc.a"
-    monkeypatch.setattr(doctor, "cross_libc", lambda machine: libc if libc.exists() else None)
+    libraries = tmp_path / "libraries"
+    monkeypatch.setattr(doctor, "cross_libc", lambda m: libraries / m if (libraries / m).exists() else None)
     return folder
 
 
@@ -76,9 +78,13 @@ for package; do
        echo "echo clang version $number.1.7") > {folder}/$package; /bin/chmod +x {folder}/$package;;
     libclang-rt-*) number=${{package#libclang-rt-}}; rt={folder.parent}/resources-${{number%-dev}}/lib
       /bin/mkdir -p $rt; : > $rt/libclang_rt.asan.a;;
-    qemu-user) qemu={folder}/qemu-aarch64
-      printf '#!/bin/sh\necho qemu version 7.2\n' > $qemu; /bin/chmod +x $qemu;;
-    libc6-dev-arm64-cross) : > {folder.parent}/libc.a;;
+    qemu-user)
+      for qemu in qemu-aarch64 qemu-riscv64; do
+        printf '#!/bin/sh\necho qemu version 7.2\n' > {folder}/$qemu; /bin/chmod +x {folder}/$qemu
+      done;;
+    libc6-dev-*-cross) machine=${{package#libc6-dev-}}; machine=${{machine%-cross}}
+      [ $machine = arm64 ] && machine=aarch64
+      /bin/mkdir -p {folder.parent}/libraries; : > {folder.parent}/libraries/$machine;;
   esac
 done"""
     script(folder / "apt-get", install)
@@ -92,9 +98,12 @@ def missing(findings: list[Finding]) -> set[str]:
     return {finding.name for finding in findings if finding.state == "missing"}
 
 
-def test_a_bare_machine_lacks_all_three_things() -> None:
+CROSS = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross"]
+
+
+def test_a_bare_machine_lacks_a_compiler_emulators_and_c_libraries() -> None:
     found = doctor.findings()
-    assert missing(found) == {"compiler", "emulation", "programs for Arm"}
+    assert missing(found) == {"compiler", "emulation", "programs for Arm", "programs for RISC-V"}
     assert "ziglang" in str(named(found, "compiler")[0].fix_command)
 
 
@@ -144,9 +153,7 @@ def test_fix_installs_what_is_missing_and_a_second_time_nothing(
     assert lines == [action.command for action in actions]
     update, install = (bare_machine.parent / "apt.log").read_text().splitlines()
     assert update == "update"
-    assert install.split()[3:] == [
-        "clang-19", "lld-19", "libclang-rt-19-dev", "qemu-user", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross",
-    ]  # fmt: skip
+    assert install.split()[3:] == ["clang-19", "lld-19", "libclang-rt-19-dev", "qemu-user", *CROSS]
     assert missing(doctor.findings()) == set()
     assert doctor.fix() == []
 
@@ -155,9 +162,10 @@ def test_only_what_is_missing_is_asked_for(bare_machine: Path, monkeypatch: pyte
     debian(bare_machine, monkeypatch)
     clang(bare_machine, 19)
     script(bare_machine / "qemu-aarch64", "echo qemu-aarch64 version 7.2")
+    script(bare_machine / "qemu-riscv64", "echo qemu-riscv64 version 7.2")
     doctor.fix()
     install = (bare_machine.parent / "apt.log").read_text().splitlines()[1]
-    assert install.split()[3:] == ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]
+    assert install.split()[3:] == CROSS
 
 
 def test_the_wheel_is_a_compiler_that_needs_only_qemu(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
