@@ -19,9 +19,9 @@ from machines import ARM, NATIVE, Machine, parameters
 
 from eegen.errors import EegenError
 from eegen.models.config import ModelConfig
-from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
 from eegen.run.engine import LibraryEngine
+from eegen.run.model_builds import compile_model
 from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
 from eegen.toolchain.compiler_flags import compile_command
