@@ -150,7 +150,8 @@ def make_case(kernel: RowProgram) -> Case:
         if name == "b_in" and kernel.steps[2].op in OF_A_RESULT:
             np.maximum(arrays[name], 0, out=arrays[name])
     used = {step.operand.gather for step in kernel.steps if step.operand}
-    indices = {name: rng.integers(0, TABLE, ROWS).astype(np.int32) for name in ("token", "place") if name in used}
+    names = [name for name in used if name]
+    indices = {name: rng.integers(0, TABLE, ROWS).astype(np.int32) for name in sorted(names)}
     return Case(kernel, arrays, indices)
 
 

@@ -63,9 +63,8 @@ def program(programs: dict[Machine, Alone], tmp_path_factory: pytest.TempPathFac
     def made(machine: Machine) -> Alone:
         if machine not in programs:
             prelude = f"enum {{ BOUNDARY = {BOUNDARY} }};"
-            programs[machine] = Alone(
-                machine, kernels_of(target_of(machine)), tmp_path_factory.mktemp("alone"), prelude
-            )
+            folder = tmp_path_factory.mktemp("alone")
+            programs[machine] = Alone(machine, kernels_of(target_of(machine)), folder, prelude)
         return programs[machine]
 
     return made
