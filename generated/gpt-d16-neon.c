@@ -931,8 +931,6 @@ KERNEL void product_16x48(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x48_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x48_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x48_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -1208,8 +1206,6 @@ KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, 
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x16_add_tile_4(a, b, c, e_in, pair_of, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x16_add_tile_4(a, b, c, e_in, pair_of, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x16_add_tile_4(a, b, c, e_in, pair_of, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -1346,8 +1342,6 @@ KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b,
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x64_relu_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x64_relu_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x64_relu_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -1445,8 +1439,6 @@ KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, 
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_64x16_add_tile_4(a, b, c, r_in, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_64x16_add_tile_4(a, b, c, r_in, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_64x16_add_tile_4(a, b, c, r_in, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -1618,8 +1610,6 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 5; i += 5)
             product_16x28_tile_3(a, b, c, i, n, stride, 5, 1, 8);
-        for (; i <= hi - 4; i += 4)
-            product_16x28_tile_3(a, b, c, i, n, stride, 4, 1, 8);
         for (; i <= hi - 3; i += 3)
             product_16x28_tile_3(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
@@ -1631,16 +1621,8 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 9; i += 9)
             product_16x28_tile_1(a, b, c, i, n, stride, 9, 1, 8);
-        for (; i <= hi - 8; i += 8)
-            product_16x28_tile_1(a, b, c, i, n, stride, 8, 1, 8);
-        for (; i <= hi - 7; i += 7)
-            product_16x28_tile_1(a, b, c, i, n, stride, 7, 2, 8);
-        for (; i <= hi - 6; i += 6)
-            product_16x28_tile_1(a, b, c, i, n, stride, 6, 2, 8);
         for (; i <= hi - 5; i += 5)
             product_16x28_tile_1(a, b, c, i, n, stride, 5, 2, 8);
-        for (; i <= hi - 4; i += 4)
-            product_16x28_tile_1(a, b, c, i, n, stride, 4, 2, 8);
         for (; i <= hi - 3; i += 3)
             product_16x28_tile_1(a, b, c, i, n, stride, 3, 4, 8);
         for (; i <= hi - 2; i += 2)
@@ -1856,8 +1838,6 @@ KERNEL void product_28x16(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_28x16_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_28x16_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_28x16_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -2115,8 +2095,6 @@ KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restri
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x64_relu_grad_tile_4(a, b, c, h_in, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x64_relu_grad_tile_4(a, b, c, h_in, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x64_relu_grad_tile_4(a, b, c, h_in, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -2382,8 +2360,6 @@ KERNEL void product_64x16(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_64x16_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_64x16_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_64x16_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -2568,8 +2544,6 @@ KERNEL void product_16x16(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x16_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x16_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x16_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -2939,8 +2913,6 @@ KERNEL void product_48x16(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_48x16_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_48x16_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_48x16_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)

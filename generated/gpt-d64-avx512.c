@@ -693,12 +693,6 @@ KERNEL void product_64x192(const float *restrict a, const float *restrict b, flo
         for (; i + 6 <= hi; i += 6) {
             product_64x192_tile_4(a, b, c, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x192_tile_4(a, b, c, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x192_tile_4(a, b, c, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_64x192_tile_4(a, b, c, i, n, 3, 1);
         }
@@ -957,12 +951,6 @@ KERNEL void product_64x64_transposed_add(const float *restrict a, const float *r
         for (; i + 6 <= hi; i += 6) {
             product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 3, 1);
         }
@@ -1070,12 +1058,6 @@ KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b
         for (; i + 6 <= hi; i += 6) {
             product_64x256_relu_tile_4(a, b, c, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x256_relu_tile_4(a, b, c, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x256_relu_tile_4(a, b, c, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_64x256_relu_tile_4(a, b, c, i, n, 3, 1);
         }
@@ -1153,12 +1135,6 @@ KERNEL void product_256x64_transposed_add(const float *restrict a, const float *
             for (; i + 6 <= hi; i += 6) {
                 product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 6, 1);
             }
-            for (; i + 5 <= hi; i += 5) {
-                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 5, 1);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 4, 1);
-            }
             for (; i + 3 <= hi; i += 3) {
                 product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 3, 1);
             }
@@ -1234,23 +1210,8 @@ KERNEL void product_64x32_transposed(const float *restrict a, const float *restr
         for (; i + 12 <= hi; i += 12) {
             product_64x32_transposed_tile_2(a, b, c, panel, i, n, 12, 1);
         }
-        for (; i + 10 <= hi; i += 10) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 10, 1);
-        }
-        for (; i + 8 <= hi; i += 8) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 8, 1);
-        }
-        for (; i + 7 <= hi; i += 7) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 7, 1);
-        }
         for (; i + 6 <= hi; i += 6) {
             product_64x32_transposed_tile_2(a, b, c, panel, i, n, 6, 1);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 4, 1);
         }
         for (; i + 3 <= hi; i += 3) {
             product_64x32_transposed_tile_2(a, b, c, panel, i, n, 3, 2);
@@ -1432,12 +1393,6 @@ KERNEL void product_27x64(const float *restrict a, const float *restrict b, floa
         for (; i + 6 <= hi; i += 6) {
             product_27x64_tile_4(a, b, c, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_27x64_tile_4(a, b, c, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_27x64_tile_4(a, b, c, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_27x64_tile_4(a, b, c, i, n, 3, 1);
         }
@@ -1584,12 +1539,6 @@ KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restr
         int64_t i = lo;
         for (; i + 6 <= hi; i += 6) {
             product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 6, 1);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 4, 1);
         }
         for (; i + 3 <= hi; i += 3) {
             product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 3, 1);
@@ -1806,12 +1755,6 @@ KERNEL void product_256x64_transposed(const float *restrict a, const float *rest
             for (; i + 6 <= hi; i += 6) {
                 product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 6, 1);
             }
-            for (; i + 5 <= hi; i += 5) {
-                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 5, 1);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 4, 1);
-            }
             for (; i + 3 <= hi; i += 3) {
                 product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 3, 1);
             }
@@ -1966,12 +1909,6 @@ KERNEL void product_64x64(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i + 6 <= hi; i += 6) {
             product_64x64_tile_4(a, b, c, i, n, 6, 1);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x64_tile_4(a, b, c, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x64_tile_4(a, b, c, i, n, 4, 1);
         }
         for (; i + 3 <= hi; i += 3) {
             product_64x64_tile_4(a, b, c, i, n, 3, 1);
@@ -2283,12 +2220,6 @@ KERNEL void product_192x64_transposed(const float *restrict a, const float *rest
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
                 product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 6, 1);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 5, 1);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 4, 1);
             }
             for (; i + 3 <= hi; i += 3) {
                 product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 3, 1);

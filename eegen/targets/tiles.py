@@ -46,8 +46,8 @@ class Tile:
 
 
 def falling_heights(rows: int) -> tuple[int, ...]:
-    """`rows` and lower ones down to 1, in steps of a fifth: the rest of any row count fills one or two tiles."""
-    return (1,) if rows == 1 else (rows, *falling_heights(rows - max(1, rows // 5)))
+    """`rows` and lower ones down to 1, each about half: any row count that is left is a few tiles, of little code."""
+    return (1,) if rows == 1 else (rows, *falling_heights(rows - max(1, rows // 2)))
 
 
 def cover(vectors: int, heights: Sequence[int], cost: Cost) -> tuple[Panel, ...]:
