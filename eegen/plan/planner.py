@@ -8,7 +8,8 @@ Layout is made once for all programs of a plan, the others for each of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from eegen.language.autodiff import backward
 from eegen.language.graph import Graph, Region, Value, members, regions
@@ -29,8 +30,7 @@ from eegen.targets import TARGETS
 L2_BYTES = 1 << 20  # what an L2 of 2 MB keeps of weights and moments beside rows and code
 
 
-@dataclass(frozen=True)
-class ModelGraph:
+class ModelGraph(NamedTuple):
     """A model's graph with its derivative, if any program differentiates: values [0, split) are the forward pass."""
 
     graph: Graph

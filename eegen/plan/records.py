@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from eegen.language.formats import F32, Format
 from eegen.language.graph import Part
@@ -76,8 +76,7 @@ class Buffer:
     slot: int = -1
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """Memory that buffers of one domain, stride and format share."""
 
     domain: str
@@ -85,8 +84,7 @@ class Slot:
     format: Format
 
 
-@dataclass(frozen=True)
-class Procedure:
+class Procedure(NamedTuple):
     """A list of calls, printed as one C function of a program: forward, backward."""
 
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
+from typing import NamedTuple
 
 from eegen.targets.cpuid import Feature
 from eegen.targets.tiles import Choice, Panel, Tile, cover, falling_heights, promising
@@ -13,8 +14,7 @@ ROW_GAIN = (
 )
 
 
-@dataclass(frozen=True)
-class SystemFeature:
+class SystemFeature(NamedTuple):
     """How a program finds out from the system whether the processor has the instruction set."""
 
     name: str
