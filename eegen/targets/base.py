@@ -9,9 +9,8 @@ from typing import NamedTuple
 from eegen.targets.cpuid import Feature
 from eegen.targets.tiles import Choice, Panel, Tile, cover, falling_heights, promising
 
-ROW_GAIN = (
-    0.2  # cost that a further row saves a gradient's tile: the packed copy is written in larger pieces (measured)
-)
+ROW_GAIN = 0.2
+"""What a further row saves a gradient's tile (measured): the packed copy is written in larger pieces."""
 
 
 class SystemFeature(NamedTuple):
@@ -190,6 +189,11 @@ class Target:
 
     # --- machine model
 
+    @property
+    def peak_chains(self) -> int:
+        """Independent FMAs that reach the peak: no port waits for a latency, and all of them are in registers."""
+        return 24 if self.registers >= 32 else 12
+
     def panel_floats(self, k: int, columns: int) -> int:
         """Scratch that a product of inner size `k` needs for each thread."""
         return 0
@@ -222,11 +226,3 @@ class Target:
             return inf
         latency = (self.fma_latency + 0.5) / self.chains(rows, vectors)
         return max(fmas / self.fma_ports, loads / self.load_ports, latency) / fmas * (1 + 0.2 * loads / fmas)
-
-    # --- names of the first edition, until plan/ and templates/kernels use those above
-
-    isa = property(lambda self: self.vocabulary)
-    lane_broadcast = property(lambda self: self.lane_operand)
-    turns = property(lambda self: self.transposes_in_product)
-    pairs = property(lambda self: self.pairs_scalars)
-    svl_bits = property(lambda self: 0)
