@@ -6,8 +6,3 @@ In: the words of a command line. Out: text or JSON on stdout, and an exit code.
 import gc
 
 gc.set_threshold(100_000, 50, 100)  # imports leave hardly any cycles; searching for them takes 20 ms of every start
-
-import gc
-
-# Imports make many objects and drop few. Looking for those, as often as Python does it, takes a tenth of a start.
-gc.set_threshold(100_000)
