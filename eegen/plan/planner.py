@@ -112,4 +112,4 @@ def persistent(buffers: Mapping[str, Buffer], names: Mapping[Value, str], model:
     read = {value.inputs[0] for value in model.forward if value.op.ancestors}
     read |= {loop.value for loop in model.graph.loops if not loop.reverse}
     kept = {names[value] for value in read if value in names}
-    return {name: replace(b, lifetime="cache") if name in kept else b for name, b in buffers.items()}
+    return {name: b._replace(lifetime="cache") if name in kept else b for name, b in buffers.items()}

@@ -64,8 +64,7 @@ class Parameter:
         return self.shape[0] * (self.shape[1] if len(self.shape) > 1 else 1)
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A row buffer: `ld` numbers for each row of its domain, kept in `slot` while it lives."""
 
     name: str
@@ -133,8 +132,7 @@ class ProgramPlan:
         return tuple(sorted({name.removeprefix("ancestors_") for name in names}))
 
 
-@dataclass(frozen=True)
-class MatrixUpdate:
+class MatrixUpdate(NamedTuple):
     """A tensor that the optimizer updates by its rule for matrices: [rows][cols] numbers as stored, padding included.
 
     `at`: its place among the weights. `transposed`: its columns are the longer side. `stretch` is √(out / in), at

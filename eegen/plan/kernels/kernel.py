@@ -38,8 +38,7 @@ BOUND = ("rows", "keys", "weights", "gradient", "index")
 Access = Literal["read", "write", "both"]
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(NamedTuple):
     """A parameter of a kernel's C function.
 
     `stride` is how many numbers lie from one row to the next (`rows`, `keys`), or how many there are in all.
