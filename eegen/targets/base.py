@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
+from typing import NamedTuple
 
 from eegen.targets.cpuid import Feature
 from eegen.targets.tiles import Choice, Panel, Tile, cover, falling_heights, promising
@@ -12,8 +13,7 @@ ROW_GAIN = 0.2
 """What a further row saves a gradient's tile (measured): the packed copy is written in larger pieces."""
 
 
-@dataclass(frozen=True)
-class SystemFeature:
+class SystemFeature(NamedTuple):
     """How a program finds out from the system whether the processor has the instruction set."""
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
 from eegen.targets.base import Target
@@ -10,7 +9,6 @@ from eegen.targets.base import Target
 MOST_ROWS, MOST_VECTORS = 2, 16
 
 
-@dataclass(frozen=True)
 class Scalar(Target):
     """Registers are allocated by the compiler, so the tile is fixed and any row of it as cheap as another."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 Cost = Callable[[int, int], float]
 """(rows, vectors) of a tile -> cost of an FMA; infinite where the tile is impossible."""
@@ -28,8 +29,7 @@ class Panel:
     heights: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """A block of accumulators: `rows` x `vectors` registers, the inner loop unrolled `unroll` times.
 
     `panels` cover all the columns, the widest first; `heights` are those of the widest.
