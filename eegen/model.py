@@ -10,12 +10,13 @@
     model.save("names.safetensors")
     model = eegen.load("names.safetensors")
 
-The command line does all its work through this class. What stands behind it: compiling in run/compiled.py, sessions in
-run/session.py and train/sessions.py, training in train/training.py, checkpoints in train/saving.py.
+The command line works through this class. Behind it are compiling in run/model_builds.py, sessions in run/session.py
+and train/sessions.py, training in train/training.py, checkpoints in train/saving.py.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,14 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegen.errors import EegenError
-from eegen.models.config import ModelConfig, model_config
+from eegen.models import tensor_shapes
+from eegen.models.config import model_config
 from eegen.run import checkpoint as files
 from eegen.run import inference
 from eegen.run.checkpoint import Checkpoint
-from eegen.run.compiled import Compiled, compile_model
 from eegen.run.corpus import Corpus, Data, documents_of, path_of
 from eegen.run.data import vocabulary
 from eegen.run.inference import Sampling
+from eegen.run.model_builds import Compiled, Programs
 from eegen.run.session import Session
 from eegen.run.state import State, Tensors
 from eegen.train import loop, saving, training
@@ -70,10 +72,11 @@ class Model:
         documents = documents_of(data)
         chars = vocabulary(documents)
         config = model_config(model, **{**options, "vocab_size": len(chars) + 1})
-        compiled = compile_model(
-            config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind="server" if emulate else "library"
-        )
-        self._set_up(compiled, Corpus(chars, config.block_size, documents, path_of(data)), seed)
+        kind = "server" if emulate else "library"
+        programs = Programs(config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind=kind)
+        self._set_up(programs, Corpus(chars, config.block_size, documents, path_of(data)), seed)
+        self.emulate = emulate
+        _ = self.compiled  # so that an option that is wrong is refused here
 
     @classmethod
     def of_checkpoint(
@@ -95,44 +98,38 @@ class Model:
         """
         config, kept = saving.config_of(checkpoint), checkpoint.training
         optimizer = (optimizer or "adam") if weights_only else str(kept.get("optimizer", "adam"))
-        compiled = compile_model(
-            config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind="server" if emulate else "library"
-        )
+        kind = "server" if emulate else "library"
+        programs = Programs(config, target, optimizer=optimizer, svl_bits=svl_bits, cc=cc, kind=kind)
         documents = None if data is None else documents_of(data)
         path = kept.get("data") if data is None else path_of(data)
         corpus = Corpus(checkpoint.vocabulary, config.block_size, documents, path, kept.get("data_digest"))
-        state = saving.state_of(checkpoint, compiled.plan, weights_only)
+        state = saving.state_of(checkpoint, config, weights_only)
         model = cls.__new__(cls)
-        model._set_up(compiled, corpus, seed or saving.seed_of(checkpoint), state)
+        model._set_up(programs, corpus, seed or saving.seed_of(checkpoint), state)
+        model.emulate = emulate
         if not weights_only:
             model.options, model.position = saving.progress_of(checkpoint)
         return model
 
-    def _set_up(self, compiled: Compiled, corpus: Corpus, seed: int, state: State | None = None) -> None:
-        self.compiled, self.corpus = compiled, corpus
-        self.emulate, self.data_path = compiled.output == "server", corpus.path
-        self.sessions = Sessions(compiled, corpus, state)
+    def _set_up(self, programs: Programs, corpus: Corpus, seed: int, state: State | None = None) -> None:
+        self.programs, self.corpus = programs, corpus
+        self.config, self.target, self.optimizer = programs.config, programs.target, programs.optimizer
+        self.data_path = corpus.path
+        self.sessions = Sessions(programs, corpus, state)
         self.options = train_options(self.optimizer, seed=seed)  # of the last call of `train`
         self.position = Position()  # where that call stopped
 
     # --- what it is
 
     @property
-    def config(self) -> ModelConfig:
-        return self.compiled.plan.build.model
-
-    @property
-    def target(self) -> str:
-        return self.compiled.plan.target.name
-
-    @property
-    def optimizer(self) -> str:
-        return self.compiled.plan.build.optimizer
+    def compiled(self) -> Compiled:
+        """The plan of the program that trains, and what the compiler made of it."""
+        return self.programs.train
 
     @property
     def params(self) -> int:
         """Trained numbers."""
-        return self.compiled.plan.count
+        return sum(math.prod(shape) for shape in tensor_shapes(self.config).values())
 
     @property
     def source(self) -> str:
@@ -217,7 +214,7 @@ class Model:
         """The exact mean loss per position over every document of `data`, by default all of the model's own."""
         documents = self.documents if data is None else documents_of(data)
         dataset = self.corpus.dataset(documents)
-        return inference.loss(self.compiled.plan, self.compiled.open_engine(), self._weights, dataset)
+        return inference.loss(self.programs.infer, self._weights, dataset)
 
     def loss_and_gradients(self, documents: Sequence[int]) -> float:
         """The mean loss over some documents of the training data, by number; `gradients` are those of that loss."""
@@ -226,7 +223,7 @@ class Model:
     def sample(self, n: int = 10, *, temperature: float = 0.5, prefix: str = "", seed: int = 42) -> list[str]:
         """`n` new documents that begin with `prefix`."""
         sampling = Sampling(n, temperature, prefix, seed)
-        return inference.sample(self.compiled.plan, self.compiled.open_engine(), self._weights, self.chars, sampling)
+        return inference.sample(self.programs.infer, self._weights, self.chars, sampling)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a checkpoint: weights, optimizer state, configuration, vocabulary, and where training was."""

@@ -2463,10 +2463,12 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
     const svbool_t lanes_m1 = svwhilelt_b32_s64(m + 16, 28);
     const svbool_t lanes_n0 = all;
     const svbool_t lanes_n1 = all;
+    const uint32_t height0 = 28 - m < 16 ? (uint32_t)(28 - m) : 16;
+    const uint32_t height1 = 28 - (m + 16) < 16 ? (uint32_t)(28 - (m + 16)) : 16;
+    svzero_za();
     const float *x = a + m;
     const float *y = b + n;
     int64_t r = rows;
-    svzero_za();
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_28x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 28, y + u * 64);
@@ -2478,8 +2480,6 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
         x += 28;
         y += 64;
     }
-    const uint32_t height0 = 28 - m < 16 ? (uint32_t)(28 - m) : 16;
-    const uint32_t height1 = 28 - (m + 16) < 16 ? (uint32_t)(28 - (m + 16)) : 16;
     if (h) {
         const rates now = *h;
         int64_t at;
@@ -2798,10 +2798,12 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
     const svbool_t lanes_m1 = all;
     const svbool_t lanes_n0 = all;
     const svbool_t lanes_n1 = all;
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    svzero_za();
     const float *x = a + m;
     const float *y = b + n;
     int64_t r = rows;
-    svzero_za();
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x256_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 272);
@@ -2813,8 +2815,6 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
         x += 64;
         y += 272;
     }
-    const uint32_t height0 = 16;
-    const uint32_t height1 = 16;
     if (h) {
         const rates now = *h;
         int64_t at;
@@ -3346,10 +3346,12 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
     const svbool_t lanes_m1 = all;
     const svbool_t lanes_n0 = all;
     const svbool_t lanes_n1 = all;
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    svzero_za();
     const float *x = a + m;
     const float *y = b + n;
     int64_t r = rows;
-    svzero_za();
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 64);
@@ -3361,8 +3363,6 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
         x += 64;
         y += 64;
     }
-    const uint32_t height0 = 16;
-    const uint32_t height1 = 16;
     if (h) {
         const rates now = *h;
         int64_t at;
@@ -3926,10 +3926,12 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
     const svbool_t lanes_m1 = all;
     const svbool_t lanes_n0 = all;
     const svbool_t lanes_n1 = all;
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    svzero_za();
     const float *x = a + m;
     const float *y = b + n;
     int64_t r = rows;
-    svzero_za();
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x192_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 192);
@@ -3941,8 +3943,6 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
         x += 64;
         y += 192;
     }
-    const uint32_t height0 = 16;
-    const uint32_t height1 = 16;
     if (h) {
         const rates now = *h;
         int64_t at;

@@ -121,7 +121,7 @@ class Alone:
         made = build(fit(text), "", self.target, find_compiler(), "program", f"alone-{self.target.name}")
         self.command = [*emulator(self.target), str(made.path)]
 
-    def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, **values: Any) -> float:
+    def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, /, **values: Any) -> float:
         """Call `kernel`; arrays are arguments by parameter name and are written in place, a range is lo=, hi=.
 
         `state`: the fields of the arena's header that the kernel reads; arrays for the fields at_<name>.
@@ -130,7 +130,7 @@ class Alone:
         self.queue(kernel, state, **values)
         return self.run()[0]
 
-    def queue(self, kernel: Kernel, state: Mapping[str, Any] | None = None, **values: Any) -> None:
+    def queue(self, kernel: Kernel, state: Mapping[str, Any] | None = None, /, **values: Any) -> None:
         """The same, but called with others by the next `run`."""
         numbers: list[int] = []
         for param in kernel.params:

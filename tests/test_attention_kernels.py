@@ -12,6 +12,7 @@ from machines import EACH_TARGET, Machine, parameters
 
 from eegen.plan.kernels.attention import Attention, attention
 
+COVERS = ("attention", "attention_grad")
 SHAPES = [
     (1, 1), (3, 2), (5, 3), (1, 4), (2, 4), (3, 4), (8, 4), (3, 5), (6, 6), (1, 8), (2, 8), (3, 8), (7, 8), (2, 12),
     (1, 16), (3, 16), (8, 16), (2, 20), (1, 32), (5, 32), (1, 64), (3, 64), (2, 128), (1, 256),

@@ -21,6 +21,7 @@ from eegen.run.session import Session
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 VOCABULARIES = [1, 2, 3, 4, 5, 8, 15, 16, 17, 27, 31, 32, 33, 64, 77, 128]
+COVERS = ("loss",)
 MACHINES = parameters(EACH_TARGET)
 
 

@@ -23,6 +23,7 @@ from eegen.plan.kernels.matrix import MOST_TRANSPOSED, Outer, Product, block
 from eegen.plan.kernels.rows import ACCUMULATOR, OPERAND, Operand, Step
 from eegen.targets import Target
 
+COVERS = ("product", "product_neon", "product_sme2", "outer", "outer_neon", "outer_sme2")
 MACHINES = [*NATIVE, *ARM]
 UNTOUCHED = 7
 RANGES = [(0, 0), (0, 1), (3, 3), (2, 4), (0, 5), (1, 8), (0, 13), (5, 36)]  # of rows

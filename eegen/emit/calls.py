@@ -104,12 +104,14 @@ def statement(plan: Plan, program: ProgramPlan, item: Item) -> str:
     return "".join(f"{INDENT}{line}\n" for line in lines)
 
 
+def barrier_lines(item: Item) -> list[str]:
+    few = " && phases == 1" if item.barrier == "few" else ""
+    return [f"if (threads > 1{few}) wait_for_all(s);"] if item.barrier else []
+
+
 def call_lines(plan: Plan, program: ProgramPlan, call: Call) -> list[str]:
     bound = bindings(program, call)
-    lines = []
-    if call.barrier:
-        few = " && phases == 1" if call.barrier == "few" else ""
-        lines.append(f"if (threads > 1{few}) wait_for_all(s);")
+    lines = barrier_lines(call)
     if call.exchanges:
         return lines + exchange_lines(plan, call, bound)
     first = "if (thread == 0) " if call.once else ""
@@ -153,7 +155,7 @@ def loop_lines(plan: Plan, program: ProgramPlan, loop: CallLoop) -> list[str]:
             "for (int64_t t = levels.lo; t < levels.hi; t++) {",
             f"{INDENT}const span level_rows = level_of(s, thread, t);",
         ]
-    return [*opening, *(INDENT + line for line in inside), "}"]
+    return [*barrier_lines(loop), *opening, *(INDENT + line for line in inside), "}"]
 
 
 def loss_statement(plan: Plan, program: ProgramPlan, result: str) -> str:

@@ -23,11 +23,6 @@ class Oracle:
         self.gradients = backward(graph, self.loss)
         self.regions = regions(graph)
 
-    def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The named tensors in the order in which they are drawn."""
-        stacked = ((p, part) for p in self.graph.parameters for part in p.attrs["parts"])
-        return {part.name: (part.stop - part.start, *p.shape[1:]) for p, part in stacked}
-
     def evaluate(self, rows: Rows, tensors: Mapping[str, Array]) -> dict[Value, Array]:
         """Every value of the graph."""
         known: dict[Value, Array] = {}

@@ -18,3 +18,10 @@ def build_graph(config: ModelConfig) -> tuple[Graph, Value]:
     """The model's graph and its logits."""
     graph = Graph()
     return graph, config.spec.build(graph, config)
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The named tensors of a model in the order in which they are drawn."""
+    graph, _ = build_graph(config)
+    parts = ((p, part) for p in graph.parameters for part in p.attrs["parts"])
+    return {part.name: (part.stop - part.start, *p.shape[1:]) for p, part in parts}

@@ -16,7 +16,6 @@ def place_barriers(items: Sequence[Item], buffers: Mapping[str, Buffer]) -> tupl
     found: list[Item] = []
     for i, item in enumerate(items):
         if i in many or i in few:
-            assert isinstance(item, Call), "threads do not wait for each other before a loop"
             item = replace(item, barrier="always" if i in many else "few")
         found.append(item)
     return tuple(found)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from eegen.plan.kernels.kernel import Kernel
 
+Barrier = Literal["", "few", "always"]
+"""When all threads must have arrived before a call: never, where rows are too few to exchange sums, always."""
 Space = Literal["rows", "weight", "packed", "gradient", "sum", "index"]
 
 
@@ -39,7 +41,7 @@ class Call:
     units: int = 0
     exchanges: bool = False
     continues: bool = False
-    barrier: Literal["", "few", "always"] = ""
+    barrier: Barrier = ""
 
     @property
     def whole(self) -> bool:
@@ -54,10 +56,14 @@ class Call:
 
 @dataclass(frozen=True)
 class CallLoop:
-    """Calls repeated for each level of the prefix tree; with `reverse` from the last level to the first."""
+    """Calls repeated for each level of the prefix tree; with `reverse` from the last level to the first.
+
+    Threads do not wait for each other inside: each works on rows of its own.
+    """
 
     items: tuple[Call, ...]
     reverse: bool
+    barrier: Barrier = ""
 
 
 Item = Call | CallLoop

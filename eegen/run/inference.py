@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegen.errors import EegenError
-from eegen.plan.records import Plan
 from eegen.run.data import Dataset
-from eegen.run.engine import Engine
 from eegen.run.infer_session import InferSession
+from eegen.run.model_builds import Compiled
 from eegen.run.random_stream import MAX_SEED
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -40,22 +39,22 @@ class Sampling:
             raise EegenError(f"`seed` is {self.seed}; it must be 1 to {MAX_SEED}")
 
 
-def loss(plan: Plan, engine: Engine, weights: Weights, data: Dataset) -> float:
+def loss(compiled: Compiled, weights: Weights, data: Dataset) -> float:
     """The mean loss per position over every document."""
-    with contextlib.closing(engine):
-        session = InferSession(plan, engine, data.longest, len(data.documents))
+    with contextlib.closing(compiled.open_engine()) as engine:
+        session = InferSession(compiled.plan, engine, data.longest, len(data.documents))
         copy_weights(weights, session)
         return session.loss(data)
 
 
-def sample(plan: Plan, engine: Engine, weights: Weights, chars: str, sampling: Sampling) -> list[str]:
+def sample(compiled: Compiled, weights: Weights, chars: str, sampling: Sampling) -> list[str]:
     """New documents. Those of a seed begin with the same ones for any number of them."""
-    block = plan.build.model.block_size
-    with contextlib.closing(engine):
+    block = compiled.plan.build.model.block_size
+    with contextlib.closing(compiled.open_engine()) as engine:
         tokens = encode(sampling.prefix, chars)
         if len(tokens) >= block:
             raise EegenError(f"the prefix has {len(tokens)} characters; the model's block is {block}: give fewer")
-        session = InferSession(plan, engine, block, sampling.n)
+        session = InferSession(compiled.plan, engine, block, sampling.n)
         copy_weights(weights, session)
         drawn = session.sample(sampling.n, max(sampling.temperature, MIN_TEMPERATURE), tokens, sampling.seed)
         return ["".join(chars[i] for i in tokens) for tokens in drawn]

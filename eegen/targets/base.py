@@ -8,9 +8,8 @@ from math import inf
 from eegen.targets.cpuid import Feature
 from eegen.targets.tiles import Choice, Panel, Tile, cover, falling_heights, promising
 
-ROW_GAIN = (
-    0.2  # cost that a further row saves a gradient's tile: the packed copy is written in larger pieces (measured)
-)
+ROW_GAIN = 0.2
+"""What a further row saves a gradient's tile (measured): the packed copy is written in larger pieces."""
 
 
 @dataclass(frozen=True)
@@ -227,11 +226,3 @@ class Target:
             return inf
         latency = (self.fma_latency + 0.5) / self.chains(rows, vectors)
         return max(fmas / self.fma_ports, loads / self.load_ports, latency) / fmas * (1 + 0.2 * loads / fmas)
-
-    # --- names of the first edition, until plan/ and templates/kernels use those above
-
-    isa = property(lambda self: self.vocabulary)
-    lane_broadcast = property(lambda self: self.lane_operand)
-    turns = property(lambda self: self.transposes_in_product)
-    pairs = property(lambda self: self.pairs_scalars)
-    svl_bits = property(lambda self: 0)

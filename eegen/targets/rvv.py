@@ -32,7 +32,8 @@ class Rvv(Target):
         bits = bits or self.vector_bits
         flags = (f"-march=rv64gcv_zvl{bits}b", f"-mrvv-vector-bits={bits}")
         cpu = f"rv64,v=true,vext_spec=v1.0,vlen={bits}"
-        return replace(self, lanes=bits // 32, flags=flags, emulated_cpu=cpu)
+        quads = "rvv" if bits <= 512 else ""
+        return replace(self, lanes=bits // 32, flags=flags, emulated_cpu=cpu, quads_vocabulary=quads)
 
 
 TARGET = Rvv(

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from eegen.errors import EegenError
+from eegen.models import tensor_shapes
 from eegen.models.config import ModelConfig, model_config
-from eegen.plan.records import Plan
 from eegen.run import checkpoint as files
 from eegen.run.checkpoint import Checkpoint
 from eegen.run.corpus import Corpus
@@ -81,14 +81,9 @@ def config_of(checkpoint: Checkpoint) -> ModelConfig:
     return config
 
 
-def state_of(checkpoint: Checkpoint, plan: Plan, weights_only: bool) -> State:
-    """The state that a session starts from. The tensors must be those of the plan."""
-    expected = {
-        part.name: ((part.stop - part.start, *p.shape[1:]) if len(p.shape) > 1 else p.shape)
-        for p in plan.parameters
-        for part in p.parts
-    }
-    files.check_shapes(checkpoint, expected)
+def state_of(checkpoint: Checkpoint, config: ModelConfig, weights_only: bool) -> State:
+    """The state that a session starts from. The tensors must be those of the model."""
+    files.check_shapes(checkpoint, tensor_shapes(config))
     if weights_only:
         return State(checkpoint.tensors, {}, None)
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eegen.errors import EegenError
-from eegen.run.compiled import Compiled
 from eegen.run.corpus import Corpus
 from eegen.run.data import Dataset
+from eegen.run.model_builds import Programs
 from eegen.run.session import Session
 from eegen.run.state import State, Tensors
 from eegen.train.loop import CHUNK_STEPS
@@ -15,8 +15,8 @@ from eegen.train.options import TrainOptions
 class Sessions:
     """Opens sessions of one compiled model, one at a time; each starts from the state that the one before it had."""
 
-    def __init__(self, compiled: Compiled, corpus: Corpus, state: State | None = None) -> None:
-        self.compiled, self.corpus = compiled, corpus
+    def __init__(self, programs: Programs, corpus: Corpus, state: State | None = None) -> None:
+        self.programs, self.corpus = programs, corpus
         self._session: Session | None = None
         self._state = state  # of the session that was closed, or of a checkpoint
         self._val: float | None = None  # the part of the documents that the session's data leave out
@@ -63,8 +63,8 @@ class Sessions:
         return same_rows and options.batch <= batch and options.threads <= threads
 
     def _replace(self, options: TrainOptions, data: Dataset) -> Session:
-        engine = self.compiled.open_engine()
-        session = Session(self.compiled.plan, engine, data, **options.session_options, chunk=CHUNK_STEPS)
+        compiled = self.programs.train
+        session = Session(compiled.plan, compiled.open_engine(), data, **options.session_options, chunk=CHUNK_STEPS)
         session.init()
         self.close()
         if self._state is not None:

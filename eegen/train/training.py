@@ -76,8 +76,7 @@ def train(
         saver.save()
     val_loss = None
     if validation is not None and outcome.stopped != "interrupted":
-        compiled = sessions.compiled
-        val_loss = inference.loss(compiled.plan, compiled.open_engine(), session.parameters, validation)
+        val_loss = inference.loss(sessions.programs.infer, session.parameters, validation)
     return Run(
         loss=outcome.losses,
         mean_loss=position.loss,

@@ -81,6 +81,7 @@ def outer(b: Builder, value: Value) -> None:
     parameter = b.storage(weight)
     left, right = (x, dy) if parameter.flipped else (dy, x)
     m, n = b.width(left), b.width(right)
+    continues = weight in b.started
     kernel = Outer(
         m=m,
         n=n,
@@ -91,7 +92,7 @@ def outer(b: Builder, value: Value) -> None:
         tile=b.context.outer_tile(m, n // b.lanes),
         fused=parameter.fused,
         streams=b.context.streams,
-        partial=b.target.exchanges_sums or weight in b.started,
+        partial=b.target.exchanges_sums or continues,
         moments=b.context.moments if parameter.fused else (),
         schedule=b.target.outer_template,
     )
@@ -103,6 +104,6 @@ def outer(b: Builder, value: Value) -> None:
         f"gradient of {label(weight)}",
         units=kernel.tiles,
         exchanges=b.target.exchanges_sums,
-        continues=weight in b.started,
+        continues=continues,
     )
     b.started.add(weight)

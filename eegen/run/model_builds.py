@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from eegen.errors import EegenError
 from eegen.models import FITS
@@ -118,3 +118,31 @@ def compile_model(
         flags,
     )
     return Compiled(plan, made, kind)
+
+
+class Programs:
+    """A model's programs, compiled when one is first needed: to infer, a file without the one that trains is enough."""
+
+    def __init__(self, config: ModelConfig, target: str = "auto", *, optimizer: str = "adam", **options: Any) -> None:
+        """`options` as for `compile_model`."""
+        self.config, self.target, self.optimizer = config, pick_target(target).name, optimizer
+        self._options = options
+        self._train: Compiled | None = None
+        self._infer: Compiled | None = None
+
+    def _compile(self, *programs: str) -> Compiled:
+        return compile_model(self.config, self.target, optimizer=self.optimizer, programs=programs, **self._options)
+
+    @property
+    def train(self) -> Compiled:
+        """The program that trains, in one file with the one that infers."""
+        if self._train is None:
+            self._train = self._compile("train", "infer")
+        return self._train
+
+    @property
+    def infer(self) -> Compiled:
+        """The program that infers: of the file that trains too, if there is one already."""
+        if self._train is None and self._infer is None:
+            self._infer = self._compile("infer")
+        return self._train or self._infer or self.train
