@@ -10,8 +10,8 @@
     model.save("names.safetensors")
     model = eegen.load("names.safetensors")
 
-The command line does all its work through this class. What stands behind it: compiling in run/compiled.py, sessions in
-run/session.py and train/sessions.py, training in train/training.py, checkpoints in train/saving.py.
+The command line works through this class. Behind it are compiling in run/model_builds.py, sessions in run/session.py
+and train/sessions.py, training in train/training.py, checkpoints in train/saving.py.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from eegen.models.config import model_config
 from eegen.run import checkpoint as files
 from eegen.run import inference
 from eegen.run.checkpoint import Checkpoint
-from eegen.run.compiled import Compiled, Programs
 from eegen.run.corpus import Corpus, Data, documents_of, path_of
 from eegen.run.data import vocabulary
 from eegen.run.inference import Sampling
+from eegen.run.model_builds import Compiled, Programs
 from eegen.run.session import Session
 from eegen.run.state import State, Tensors
 from eegen.train import loop, saving, training

@@ -944,9 +944,6 @@ KERNEL void product_16x48(const float *restrict a, const float *restrict b, floa
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 4. 64 FLOPs a key. 264 bytes a row and 16 a key.
    Used by: a. */
-/* qkv [rows of keys][q, k, v of 16] -> out [rows][16], probabilities [rows][quads][4 heads][4 keys].
-   Rows of equally many quads are done a few at a time, one step for all of them before the next: the steps of one row
-   wait for each other. Of the last quad's keys those that are missing repeat the last one. */
 /* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
 static inline void attention_4x4_scores(const float *restrict x, const float *restrict keys,
     const int32_t *restrict key_rows, int64_t count, float *restrict scores)
@@ -1014,7 +1011,7 @@ static inline void attention_4x4_values(const float *restrict values, const int3
     v_store(out + 12, sum3);
 }
 
-/* Softmax in place of rows r to end of one quad each, 4 score vectors at once. */
+/* Softmax in place of rows r to end, one quad each, 4 score vectors at once. */
 static inline void attention_4x4_softmax1(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
     int64_t r, int64_t end)
 {
@@ -1041,7 +1038,7 @@ static inline void attention_4x4_softmax1(float *restrict scores, const int32_t 
     }
 }
 
-/* Softmax in place of rows r to end of two quads each, 4 score vectors at once. */
+/* Softmax in place of rows r to end, two quads each, 4 score vectors at once. */
 static inline void attention_4x4_softmax2(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
     int64_t r, int64_t end)
 {
@@ -1094,8 +1091,12 @@ static inline void attention_4x4_softmax(float *restrict scores, int64_t count)
         v_store(scores + j, v_mul(v_load(scores + j), sum));
 }
 
+/* qkv [rows of keys][q, k, v of 16] -> out [rows][16], probabilities [rows][quads][4 heads][4 keys].
+   Rows of equally many quads are done a few at a time, one step for all of them before the next: the steps of one row
+   wait for each other. In its list of keys the last one is repeated up to a multiple of four. */
 KERNEL void attention_4x4(const float *restrict qkv, const int32_t *restrict ancestors, const int32_t *restrict depth,
-    int64_t keys_ld, float *restrict probabilities, float *restrict out, int64_t lo, int64_t hi){
+    int64_t keys_ld, float *restrict probabilities, float *restrict out, int64_t lo, int64_t hi)
+{
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
         for (end = r; end < hi && end < r + 8 && (depth[end] >> 2) + 1 == quads; end++) {
@@ -1652,17 +1653,17 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
-/* The smaller of a logit and its limit: past the vocabulary, from column 24 on, -infinity, whose exponential is 0. */
+/* Limits of the logits from column 24 on: -infinity past the vocabulary, where the exponential then is 0. */
 static const float cross_entropy_27_limits[] = {
     __builtin_inff(), __builtin_inff(), __builtin_inff(), -__builtin_inff(),
 };
 
 /* The largest logit of one row, or of each of 4. */
-static inline __attribute__((always_inline)) void cross_entropy_27_maxima(const float *x, float *maxima, int rows)
+INLINE void cross_entropy_27_maxima(const float *x, float *maxima, int rows)
 {
     vf top[4];
     for (int i = 0; i < rows; i++)
-        top[i] = v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24));
+        top[i] = v_min(v_load(cross_entropy_27_limits), v_load(x + i * 28 + 24));
     for (int c = 0; c < 24; c += 4)
         for (int i = 0; i < rows; i++)
             top[i] = v_max(top[i], v_load(x + i * 28 + c));
@@ -1673,14 +1674,13 @@ static inline __attribute__((always_inline)) void cross_entropy_27_maxima(const 
 }
 
 /* x becomes e^(x - maximum), in the same rows; their sums. */
-static inline __attribute__((always_inline)) void cross_entropy_27_powers(float *x, const float *maxima, float *sums,
-    int rows)
+INLINE void cross_entropy_27_powers(float *x, const float *maxima, float *sums, int rows)
 {
     vf top[4], sum[4];
     for (int i = 0; i < rows; i++)
         top[i] = v_set1(maxima[i]);
     for (int i = 0; i < rows; i++) {
-        const vf e = v_exp(v_sub(v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24)), top[i]));
+        const vf e = v_exp(v_sub(v_min(v_load(cross_entropy_27_limits), v_load(x + i * 28 + 24)), top[i]));
         sum[i] = e;
         v_store(x + i * 28 + 24, e);
     }
@@ -1697,7 +1697,7 @@ static inline __attribute__((always_inline)) void cross_entropy_27_powers(float 
 }
 
 /* x, rows of exponentials, becomes their share of the sum times weight, which is count / positions. */
-static inline __attribute__((always_inline)) void cross_entropy_27_shares(float *x, const float *weights, int rows)
+INLINE void cross_entropy_27_shares(float *x, const float *weights, int rows)
 {
     vf weight[4];
     for (int i = 0; i < rows; i++)
@@ -1707,10 +1707,10 @@ static inline __attribute__((always_inline)) void cross_entropy_27_shares(float 
             v_store(x + i * 28 + c, v_mul(v_load(x + i * 28 + c), weight[i]));
 }
 
-/* Rows and all positions at them. Per row with n positions: loss += n (maximum + log sum of e^(x - maximum)) - the
-   logits of
-   their targets; x becomes (n softmax(x) - positions with this target) / all positions of the batch. The positions are
-   counted first, as a difference for each would round as often. */
+/* Rows and all positions at them. A row with n positions adds n (maximum + log sum e^(x - maximum)) - the logits of
+   their
+   targets to the loss, and becomes (n softmax(x) - its positions with that target) / all positions of the batch. The
+   positions of a target are counted before they are subtracted: a difference for each would round as often. */
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
@@ -2397,7 +2397,8 @@ KERNEL void product_64x16(const float *restrict a, const float *restrict b, floa
 KERNEL void clear_16(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
-    for (int64_t i = lo * 16; i < hi * 16; i += 4) v_store(p + i, v_zero());
+    for (int64_t i = lo * 16; i < hi * 16; i += 4)
+        v_store(p + i, v_zero());
 }
 
 /* ==== 18 rows_rms_grad_to_collect ================================================================================= */
@@ -2678,14 +2679,14 @@ KERNEL void outer_16x16_update(const float *restrict a, const float *restrict b,
 KERNEL void clear_48(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
-    for (int64_t i = lo * 48; i < hi * 48; i += 4) v_store(p + i, v_zero());
+    for (int64_t i = lo * 48; i < hi * 48; i += 4)
+        v_store(p + i, v_zero());
 }
 
 /* ==== 22 attention_grad_4x4 ======================================================================================= */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 4. 128 FLOPs a key. 648 bytes a row
    and 16 a key. Used by: d_qkv. */
-/* d_out [rows][16] and the probabilities -> d_qkv [rows of keys][q, k, v of 16] +=. */
 /* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
 static inline void attention_grad_4x4_slopes(const float *restrict x, const float *restrict values,
     const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
@@ -2821,9 +2822,11 @@ static inline void attention_grad_4x4_scatter(const float *restrict query, const
     v_store(d_query + 12, dq3);
 }
 
+/* d_out [rows][16] and the probabilities -> d_qkv [rows of keys][q, k, v of 16] +=. */
 KERNEL void attention_grad_4x4(const float *restrict qkv, const int32_t *restrict ancestors,
     const int32_t *restrict depth, int64_t keys_ld, const float *restrict probabilities, const float *restrict d_out,
-    float *restrict d_qkv, int64_t lo, int64_t hi){
+    float *restrict d_qkv, int64_t lo, int64_t hi)
+{
     _Alignas(64) float slopes[1024];
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
@@ -4048,12 +4051,12 @@ EXPORT int64_t eegen_ticks(void) { return (int64_t)ticks(); }
 EXPORT int64_t eegen_vector_bits(void) { return 128; }
 EXPORT int64_t eegen_machine_bits(void) { return eegen_vector_bits(); }
 
-/* The FMA peak: n turns of 24 independent FMAs on 4 lanes, 192 FLOPs a turn. */
-enum { eegen_peak_flops_per_turn = 192 };
+/* The FMA peak: 24 independent FMAs of 4 lanes an iteration. */
+enum { PEAK_FLOPS = 2 * 24 * 4 };
 
-static float eegen_peak_loop(int64_t n)
+static float peak_loop(int64_t iterations)
 {
-    volatile float seed[2] = { 0.999f, 0.001f };
+    volatile float seed[2] = { 0.999f, 0.001f }; /* unknown to the compiler */
     const vf x = v_set1(seed[0]), y = v_set1(seed[1]);
     vf c0 = v_set1(seed[1] * 1.0f);
     vf c1 = v_set1(seed[1] * 2.0f);
@@ -4079,7 +4082,7 @@ static float eegen_peak_loop(int64_t n)
     vf c21 = v_set1(seed[1] * 22.0f);
     vf c22 = v_set1(seed[1] * 23.0f);
     vf c23 = v_set1(seed[1] * 24.0f);
-    for (int64_t turn = 0; turn < n; turn++) {
+    for (int64_t i = 0; i < iterations; i++) {
         c0 = v_fma(c0, x, y);
         c1 = v_fma(c1, x, y);
         c2 = v_fma(c2, x, y);
@@ -4130,5 +4133,5 @@ static float eegen_peak_loop(int64_t n)
     c0 = v_add(c0, c23);
     return v_sum(c0);
 }
-EXPORT float eegen_peak(int64_t iterations) { return eegen_peak_loop(iterations); }
-EXPORT int64_t eegen_peak_flops(void) { return eegen_peak_flops_per_turn; }
+EXPORT float eegen_peak(int64_t iterations) { return peak_loop(iterations); }
+EXPORT int64_t eegen_peak_flops(void) { return PEAK_FLOPS; }

@@ -1073,9 +1073,6 @@ STREAMING KERNEL void product_64x192(const float *restrict a, const float *restr
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. 1,032 bytes a row and 16 a
    key. Used by: a. */
-/* qkv [rows of keys][q, k, v of 64] -> out [rows][64], probabilities [rows][quads][4 heads][4 keys].
-   Rows of equally many quads are done a few at a time, one step for all of them before the next: the steps of one row
-   wait for each other. Of the last quad's keys those that are missing repeat the last one. */
 /* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
 static inline void attention_4x16_scores(const float *restrict x, const float *restrict keys,
     const int32_t *restrict key_rows, int64_t count, float *restrict scores)
@@ -1193,7 +1190,7 @@ static inline void attention_4x16_values(const float *restrict values, const int
     v_store(out + 28, sum7);
 }
 
-/* Softmax in place of rows r to end of one quad each, 4 score vectors at once. */
+/* Softmax in place of rows r to end, one quad each, 4 score vectors at once. */
 static inline void attention_4x16_softmax1(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
     int64_t r, int64_t end)
 {
@@ -1220,7 +1217,7 @@ static inline void attention_4x16_softmax1(float *restrict scores, const int32_t
     }
 }
 
-/* Softmax in place of rows r to end of two quads each, 4 score vectors at once. */
+/* Softmax in place of rows r to end, two quads each, 4 score vectors at once. */
 static inline void attention_4x16_softmax2(float *restrict scores, const int32_t *restrict depth, int64_t keys_ld,
     int64_t r, int64_t end)
 {
@@ -1273,8 +1270,12 @@ static inline void attention_4x16_softmax(float *restrict scores, int64_t count)
         v_store(scores + j, v_mul(v_load(scores + j), sum));
 }
 
+/* qkv [rows of keys][q, k, v of 64] -> out [rows][64], probabilities [rows][quads][4 heads][4 keys].
+   Rows of equally many quads are done a few at a time, one step for all of them before the next: the steps of one row
+   wait for each other. In its list of keys the last one is repeated up to a multiple of four. */
 KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict ancestors, const int32_t *restrict depth,
-    int64_t keys_ld, float *restrict probabilities, float *restrict out, int64_t lo, int64_t hi){
+    int64_t keys_ld, float *restrict probabilities, float *restrict out, int64_t lo, int64_t hi)
+{
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
         for (end = r; end < hi && end < r + 8 && (depth[end] >> 2) + 1 == quads; end++) {
@@ -2145,17 +2146,17 @@ STREAMING KERNEL void product_64x28(const float *restrict a, const float *restri
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
-/* The smaller of a logit and its limit: past the vocabulary, from column 24 on, -infinity, whose exponential is 0. */
+/* Limits of the logits from column 24 on: -infinity past the vocabulary, where the exponential then is 0. */
 static const float cross_entropy_27_limits[] = {
     __builtin_inff(), __builtin_inff(), __builtin_inff(), -__builtin_inff(),
 };
 
 /* The largest logit of one row, or of each of 4. */
-static inline __attribute__((always_inline)) void cross_entropy_27_maxima(const float *x, float *maxima, int rows)
+INLINE void cross_entropy_27_maxima(const float *x, float *maxima, int rows)
 {
     vf top[4];
     for (int i = 0; i < rows; i++)
-        top[i] = v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24));
+        top[i] = v_min(v_load(cross_entropy_27_limits), v_load(x + i * 28 + 24));
     for (int c = 0; c < 24; c += 4)
         for (int i = 0; i < rows; i++)
             top[i] = v_max(top[i], v_load(x + i * 28 + c));
@@ -2166,14 +2167,13 @@ static inline __attribute__((always_inline)) void cross_entropy_27_maxima(const 
 }
 
 /* x becomes e^(x - maximum), in the same rows; their sums. */
-static inline __attribute__((always_inline)) void cross_entropy_27_powers(float *x, const float *maxima, float *sums,
-    int rows)
+INLINE void cross_entropy_27_powers(float *x, const float *maxima, float *sums, int rows)
 {
     vf top[4], sum[4];
     for (int i = 0; i < rows; i++)
         top[i] = v_set1(maxima[i]);
     for (int i = 0; i < rows; i++) {
-        const vf e = v_exp(v_sub(v_min(v_load(cross_entropy_27_limits + 0), v_load(x + i * 28 + 24)), top[i]));
+        const vf e = v_exp(v_sub(v_min(v_load(cross_entropy_27_limits), v_load(x + i * 28 + 24)), top[i]));
         sum[i] = e;
         v_store(x + i * 28 + 24, e);
     }
@@ -2190,7 +2190,7 @@ static inline __attribute__((always_inline)) void cross_entropy_27_powers(float 
 }
 
 /* x, rows of exponentials, becomes their share of the sum times weight, which is count / positions. */
-static inline __attribute__((always_inline)) void cross_entropy_27_shares(float *x, const float *weights, int rows)
+INLINE void cross_entropy_27_shares(float *x, const float *weights, int rows)
 {
     vf weight[4];
     for (int i = 0; i < rows; i++)
@@ -2200,10 +2200,10 @@ static inline __attribute__((always_inline)) void cross_entropy_27_shares(float 
             v_store(x + i * 28 + c, v_mul(v_load(x + i * 28 + c), weight[i]));
 }
 
-/* Rows and all positions at them. Per row with n positions: loss += n (maximum + log sum of e^(x - maximum)) - the
-   logits of
-   their targets; x becomes (n softmax(x) - positions with this target) / all positions of the batch. The positions are
-   counted first, as a difference for each would round as often. */
+/* Rows and all positions at them. A row with n positions adds n (maximum + log sum e^(x - maximum)) - the logits of
+   their
+   targets to the loss, and becomes (n softmax(x) - its positions with that target) / all positions of the batch. The
+   positions of a target are counted before they are subtracted: a difference for each would round as often. */
 KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span positions)
 {
     const int32_t *count = index_of(s, s->at_count);
@@ -2463,10 +2463,12 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
     const svbool_t lanes_m1 = svwhilelt_b32_s64(m + 16, 28);
     const svbool_t lanes_n0 = all;
     const svbool_t lanes_n1 = all;
+    const uint32_t height0 = 28 - m < 16 ? (uint32_t)(28 - m) : 16;
+    const uint32_t height1 = 28 - (m + 16) < 16 ? (uint32_t)(28 - (m + 16)) : 16;
+    svzero_za();
     const float *x = a + m;
     const float *y = b + n;
     int64_t r = rows;
-    svzero_za();
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_28x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 28, y + u * 64);
@@ -2478,8 +2480,6 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
         x += 28;
         y += 64;
     }
-    const uint32_t height0 = 28 - m < 16 ? (uint32_t)(28 - m) : 16;
-    const uint32_t height1 = 28 - (m + 16) < 16 ? (uint32_t)(28 - (m + 16)) : 16;
     if (h) {
         const rates now = *h;
         int64_t at;
@@ -2798,10 +2798,12 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
     const svbool_t lanes_m1 = all;
     const svbool_t lanes_n0 = all;
     const svbool_t lanes_n1 = all;
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    svzero_za();
     const float *x = a + m;
     const float *y = b + n;
     int64_t r = rows;
-    svzero_za();
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x256_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 272);
@@ -2813,8 +2815,6 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
         x += 64;
         y += 272;
     }
-    const uint32_t height0 = 16;
-    const uint32_t height1 = 16;
     if (h) {
         const rates now = *h;
         int64_t at;
@@ -3089,7 +3089,8 @@ STREAMING KERNEL void product_256x64(const float *restrict a, const float *restr
 KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
-    for (int64_t i = lo * 64; i < hi * 64; i += 4) v_store(p + i, v_zero());
+    for (int64_t i = lo * 64; i < hi * 64; i += 4)
+        v_store(p + i, v_zero());
 }
 
 /* ==== 18 rows_rms_grad_to_collect ================================================================================= */
@@ -3345,10 +3346,12 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
     const svbool_t lanes_m1 = all;
     const svbool_t lanes_n0 = all;
     const svbool_t lanes_n1 = all;
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    svzero_za();
     const float *x = a + m;
     const float *y = b + n;
     int64_t r = rows;
-    svzero_za();
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 64);
@@ -3360,8 +3363,6 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
         x += 64;
         y += 64;
     }
-    const uint32_t height0 = 16;
-    const uint32_t height1 = 16;
     if (h) {
         const rates now = *h;
         int64_t at;
@@ -3446,14 +3447,14 @@ STREAMING KERNEL void outer_64x64_update(const float *restrict a, const float *r
 KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
-    for (int64_t i = lo * 192; i < hi * 192; i += 4) v_store(p + i, v_zero());
+    for (int64_t i = lo * 192; i < hi * 192; i += 4)
+        v_store(p + i, v_zero());
 }
 
 /* ==== 22 attention_grad_4x16 ====================================================================================== */
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. 2,568 bytes a
    row and 16 a key. Used by: d_qkv. */
-/* d_out [rows][64] and the probabilities -> d_qkv [rows of keys][q, k, v of 64] +=. */
 /* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
 static inline void attention_grad_4x16_slopes(const float *restrict x, const float *restrict values,
     const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
@@ -3681,9 +3682,11 @@ static inline void attention_grad_4x16_scatter(const float *restrict query, cons
     v_store(d_query + 28, dq7);
 }
 
+/* d_out [rows][64] and the probabilities -> d_qkv [rows of keys][q, k, v of 64] +=. */
 KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restrict ancestors,
     const int32_t *restrict depth, int64_t keys_ld, const float *restrict probabilities, const float *restrict d_out,
-    float *restrict d_qkv, int64_t lo, int64_t hi){
+    float *restrict d_qkv, int64_t lo, int64_t hi)
+{
     _Alignas(64) float slopes[512];
     for (int64_t r = lo, end; r < hi; r = end) {
         const int32_t quads = (depth[r] >> 2) + 1;
@@ -3923,10 +3926,12 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
     const svbool_t lanes_m1 = all;
     const svbool_t lanes_n0 = all;
     const svbool_t lanes_n1 = all;
+    const uint32_t height0 = 16;
+    const uint32_t height1 = 16;
+    svzero_za();
     const float *x = a + m;
     const float *y = b + n;
     int64_t r = rows;
-    svzero_za();
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x192_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 192);
@@ -3938,8 +3943,6 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
         x += 64;
         y += 192;
     }
-    const uint32_t height0 = 16;
-    const uint32_t height1 = 16;
     if (h) {
         const rates now = *h;
         int64_t at;
@@ -4875,12 +4878,12 @@ EXPORT int64_t eegen_ticks(void) { return (int64_t)ticks(); }
 EXPORT int64_t eegen_vector_bits(void) { return 512; }
 EXPORT int64_t eegen_machine_bits(void) { return sme_vector_bits(); }
 
-/* The FMA peak: n turns of 24 independent FMAs on 4 lanes, 192 FLOPs a turn. */
-enum { eegen_peak_flops_per_turn = 192 };
+/* The FMA peak: 24 independent FMAs of 4 lanes an iteration. */
+enum { PEAK_FLOPS = 2 * 24 * 4 };
 
-static float eegen_peak_loop(int64_t n)
+static float peak_loop(int64_t iterations)
 {
-    volatile float seed[2] = { 0.999f, 0.001f };
+    volatile float seed[2] = { 0.999f, 0.001f }; /* unknown to the compiler */
     const vf x = v_set1(seed[0]), y = v_set1(seed[1]);
     vf c0 = v_set1(seed[1] * 1.0f);
     vf c1 = v_set1(seed[1] * 2.0f);
@@ -4906,7 +4909,7 @@ static float eegen_peak_loop(int64_t n)
     vf c21 = v_set1(seed[1] * 22.0f);
     vf c22 = v_set1(seed[1] * 23.0f);
     vf c23 = v_set1(seed[1] * 24.0f);
-    for (int64_t turn = 0; turn < n; turn++) {
+    for (int64_t i = 0; i < iterations; i++) {
         c0 = v_fma(c0, x, y);
         c1 = v_fma(c1, x, y);
         c2 = v_fma(c2, x, y);
@@ -4957,5 +4960,5 @@ static float eegen_peak_loop(int64_t n)
     c0 = v_add(c0, c23);
     return v_sum(c0);
 }
-EXPORT float eegen_peak(int64_t iterations) { return eegen_peak_loop(iterations); }
-EXPORT int64_t eegen_peak_flops(void) { return eegen_peak_flops_per_turn; }
+EXPORT float eegen_peak(int64_t iterations) { return peak_loop(iterations); }
+EXPORT int64_t eegen_peak_flops(void) { return PEAK_FLOPS; }

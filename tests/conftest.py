@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import machines
@@ -10,6 +12,7 @@ import pytest
 
 from eegen.run.data import load_documents, vocabulary
 from eegen.run.session import Session
+from eegen.toolchain import build_cache
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +37,13 @@ def open_session() -> Iterator[Callable[..., Session]]:
     yield opening
     for session in opened:
         session.engine.close()
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache and a temporary folder of the test's own, and no compiler asked for by the environment."""
+    monkeypatch.setenv("EEGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("EEGEN_CC", raising=False)
+    monkeypatch.setattr(build_cache, "_noted", set())
+    return tmp_path / "cache"

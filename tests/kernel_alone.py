@@ -1,6 +1,6 @@
 """Kernels compiled alone: a program of some kernels of a target, each called with NumPy arrays.
 
-The program maps a file: the arguments of a call, then its arrays, with guards between them. So every machine is tested
+The program maps a file: calls with their arguments, then arrays, with guards between them. So every machine is tested
 the same way, emulated or not, and a write past an array is found.
 """
 
@@ -27,6 +27,8 @@ from eegen.toolchain.emulators import emulator
 
 SPANS = ("range", "span", "positions", "levels")
 NUMBERS = ("count", "capacity", "thread", "partial")
+SLOTS = 32  # numbers of a call: which kernel, or what it returned, and its arguments
+CALLS = 255  # at a time
 GUARD = 1 << 16  # bytes after each array: NaN to a kernel that reads past the end, as all may, and must not use it
 
 SOURCE = """\
@@ -67,15 +69,18 @@ int main(int argc, char **argv)
     if (file < 0 || fstat(file, &facts)) return 2;
     char *memory = mmap(0, (size_t)facts.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED) return 3;
-    const int64_t *a = (const int64_t *)memory;
-    if (a[1] != sizeof(eegen)) return 4;
-    switch (a[0]) {
+    const int64_t *head = (const int64_t *)memory;
+    if (head[1] != sizeof(eegen)) return 4;
+    for (int64_t call = 1; call <= head[0]; call++) {
+        int64_t *a = (int64_t *)memory + {{ slots }} * call;
+        switch (a[0]) {
 {% for k in kernels %}
-    case {{ loop.index0 }}:
-        {{ "*(double *)memory = " if k.returns != "void" }}{{ k.name }}({{ arguments(k) | join(", ") }});
-        break;
+        case {{ loop.index0 }}:
+            {{ "*(double *)a = " if k.returns != "void" }}{{ k.name }}({{ arguments(k) | join(", ") }});
+            break;
 {% endfor %}
-    default: return 5;
+        default: return 5;
+        }
     }
     return msync(memory, (size_t)facts.st_size, MS_SYNC) ? 6 : 0;
 }
@@ -96,6 +101,7 @@ class Alone:
         self.target, self.folder = target_of(machine), folder
         self.kernels = [replace(kernel, name=kernel.name or kernel.stem) for kernel in kernels]
         self.header = arena.header_dtype(1, 1)
+        self.memory = _Memory(self.header)
         text = (
             environment()
             .from_string(SOURCE)
@@ -109,18 +115,23 @@ class Alone:
                 profile=False,
                 plan=SimpleNamespace(has_loops=False),
                 arguments=_arguments,
+                slots=SLOTS,
             )
         )
         made = build(fit(text), "", self.target, find_compiler(), "program", f"alone-{self.target.name}")
         self.command = [*emulator(self.target), str(made.path)]
 
-    def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, **values: Any) -> float:
+    def call(self, kernel: Kernel, state: Mapping[str, Any] | None = None, /, **values: Any) -> float:
         """Call `kernel`; arrays are arguments by parameter name and are written in place, a range is lo=, hi=.
 
         `state`: the fields of the arena's header that the kernel reads; arrays for the fields at_<name>.
         Returns what the kernel returns, or 0.
         """
-        memory = _Memory(self.header)
+        self.queue(kernel, state, **values)
+        return self.run()[0]
+
+    def queue(self, kernel: Kernel, state: Mapping[str, Any] | None = None, /, **values: Any) -> None:
+        """The same, but called with others by the next `run`."""
         numbers: list[int] = []
         for param in kernel.params:
             if param.kind == "range":
@@ -130,23 +141,26 @@ class Alone:
             elif param.kind in NUMBERS:
                 numbers.append(values.pop(param.name))
             elif param.kind == "state":
-                numbers.append(memory.add_state(dict(state or {})))
+                numbers.append(self.memory.add_state(dict(state or {})))
             else:
                 array = values.pop(param.name)
-                numbers.append(-1 if array is None else memory.add(array))
+                numbers.append(-1 if array is None else self.memory.add(array))
         assert not values, f"{kernel.name} has no parameters {', '.join(values)}"
-        memory.head[:2] = self.kernels.index(kernel), self.header.itemsize
-        memory.head[2 : 2 + len(numbers)] = numbers
+        self.memory.add_call(self.kernels.index(kernel), numbers)
+
+    def run(self) -> list[float]:
+        """All calls in their order, in one process. Returns what they return."""
+        memory, self.memory = self.memory, _Memory(self.header)
         path = self.folder / "memory"
         memory.write(path)
         subprocess.run([*self.command, str(path)], check=True, timeout=300)
         memory.read_back(path)
-        return float(memory.head[:1].view(np.float64)[0]) if kernel.returns != "void" else 0.0
+        return memory.calls[1 : memory.calls[0, 0] + 1, 0].copy().view(np.float64).tolist()
 
 
 def _arguments(kernel: Kernel) -> list[str]:
-    """The C arguments of a call, from the numbers a[2] and on."""
-    words, at = [], 2
+    """The C arguments of a call, from the numbers after the first."""
+    words, at = [], 1
     for param in kernel.params:
         if param.kind == "range":
             words += [f"a[{at}]", f"a[{at + 1}]"]
@@ -161,24 +175,27 @@ def _arguments(kernel: Kernel) -> list[str]:
 
 
 class _Memory:
-    """The file of a call: 64 numbers, then arrays, a guard after each."""
+    """The file of some calls: their number and the size of a header, the calls, then arrays, a guard after each."""
 
     def __init__(self, header: np.dtype) -> None:
-        self.head = np.zeros(64, np.int64)
+        self.calls = np.zeros((CALLS + 1, SLOTS), np.int64)
+        self.calls[0, 1] = header.itemsize
         self.header = header
-        self.size = self.head.nbytes
-        self.arrays: list[tuple[int, np.ndarray]] = [(0, self.head)]
+        self.size = self.calls.nbytes
+        self.arrays: dict[int, tuple[int, np.ndarray]] = {id(self.calls): (0, self.calls)}
+
+    def add_call(self, kernel: int, numbers: list[int]) -> None:
+        self.calls[0, 0] += 1
+        self.calls[self.calls[0, 0], : len(numbers) + 1] = [kernel, *numbers]
 
     def add(self, array: np.ndarray) -> int:
         """The place of an array; the same for the same array."""
         assert array.flags.c_contiguous
-        for at, known in self.arrays:
-            if known is array:
-                return at
-        at = self.size + GUARD
-        self.arrays.append((at, array))
-        self.size = -(-(at + array.nbytes) // 64) * 64
-        return at
+        if id(array) not in self.arrays:
+            at = -(-(self.size + GUARD) // 64) * 64
+            self.arrays[id(array)] = (at, array)
+            self.size = at + array.nbytes
+        return self.arrays[id(array)][0]
 
     def add_state(self, state: dict[str, Any]) -> int:
         header = np.zeros(1, self.header)
@@ -189,15 +206,16 @@ class _Memory:
 
     def write(self, path: Path) -> None:
         image = np.full((self.size + GUARD) // 4, np.nan, np.float32).view(np.uint8)
-        for at, array in self.arrays:
+        for at, array in self.arrays.values():
             image[at : at + array.nbytes] = array.reshape(-1).view(np.uint8)
         image.tofile(path)
 
     def read_back(self, path: Path) -> None:
         image = np.fromfile(path, np.uint8)
         guard = np.full(1, np.nan, np.float32).view(np.uint8)
-        ends = [at for at, _ in self.arrays[1:]] + [image.size]
-        for (at, array), end in zip(self.arrays, ends, strict=True):
+        places = list(self.arrays.values())
+        ends = [at for at, _ in places[1:]] + [image.size]
+        for (at, array), end in zip(places, ends, strict=True):
             stop = at + array.nbytes
             after = image[stop:end]
             assert np.array_equal(after, np.resize(guard, after.size)), f"written past an array of {array.shape}"

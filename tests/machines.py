@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from eegen.models.config import ModelConfig
-from eegen.run.compiled import Output, compile_model
 from eegen.run.data import build_dataset, vocabulary
 from eegen.run.infer_session import InferSession
+from eegen.run.model_builds import Output, compile_model
 from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
 from eegen.toolchain.emulators import find_qemu

@@ -12,12 +12,14 @@ from machines import EACH_TARGET, Machine, parameters
 
 from eegen.plan.kernels.attention import Attention, attention
 
+COVERS = ("attention", "attention_grad")
 SHAPES = [
     (1, 1), (3, 2), (5, 3), (1, 4), (2, 4), (3, 4), (8, 4), (3, 5), (6, 6), (1, 8), (2, 8), (3, 8), (7, 8), (2, 12),
     (1, 16), (3, 16), (8, 16), (2, 20), (1, 32), (5, 32), (1, 64), (3, 64), (2, 128), (1, 256),
 ]  # fmt: skip
 # Rows of equally many quads stand together, more of them than are done at once, or one alone; the longest has 40 keys.
 DEPTHS = [0, 0, 0, 1, 2, 3, 1, 2, 3, 0, 0, 4, 5, 7, 8, 9, 9, 10, 11, 8, 8, 12, 39, 37, 36, 38, 23]
+RANGES = [(0, len(DEPTHS)), (3, 4), (5, 5), (6, 24)]
 KEYS = 48  # entries of a list of ancestors
 MACHINES = parameters(EACH_TARGET)
 
@@ -124,42 +126,52 @@ def program(programs: dict[tuple[Machine, bool], Alone], tmp_path_factory: pytes
     return made
 
 
-def forward(alone: Alone, case: Case, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
-    """(out, probabilities), where rows that are not asked for stay as they are."""
-    kernel = case.kernel
-    out = np.full((case.rows, kernel.width), 7, np.float32)
-    probabilities = np.full((case.rows, KEYS * kernel.prob_heads), 7, np.float32)
-    alone.call(
-        kernel, qkv=case.qkv, ancestors=case.ancestors, depth=case.depth, keys_ld=KEYS,
-        probabilities=probabilities, out=out, lo=lo, hi=hi,
-    )  # fmt: skip
-    return out, probabilities
+@dataclass
+class Forward:
+    """A call of the forward kernel, queued; rows that are not asked for must stay as they are."""
 
+    alone: Alone
+    case: Case
+    lo: int
+    hi: int
 
-def check_forward(case: Case, out: np.ndarray, probabilities: np.ndarray, lo: int, hi: int, within: float) -> None:
-    kernel = case.kernel
-    for r in range(case.rows):
-        if not lo <= r < hi:
-            assert (out[r] == 7).all() and (probabilities[r] == 7).all()
-            continue
-        p, y = case.attend(r)
-        about = f"{kernel.stem}, row {r} with {p.shape[1]} keys"
-        np.testing.assert_allclose(case.heads(out[r]), y, rtol=0, atol=within, err_msg=about)
-        np.testing.assert_allclose(probabilities[r, case.slots(p.shape[1])], p, rtol=0, atol=within, err_msg=about)
-        assert (out[r, kernel.heads_end :] == 0).all()
-        if kernel.quads:
-            missing = case.slots(-(-p.shape[1] // 4) * 4)[:, p.shape[1] :]
-            assert (probabilities[r, missing] == 0).all(), about
+    def __post_init__(self) -> None:
+        kernel = self.case.kernel
+        self.out = np.full((self.case.rows, kernel.width), 7, np.float32)
+        self.probabilities = np.full((self.case.rows, KEYS * kernel.prob_heads), 7, np.float32)
+        self.alone.queue(
+            kernel, qkv=self.case.qkv, ancestors=self.case.ancestors, depth=self.case.depth, keys_ld=KEYS,
+            probabilities=self.probabilities, out=self.out, lo=self.lo, hi=self.hi,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        case, out, probabilities = self.case, self.out, self.probabilities
+        kernel = case.kernel
+        for r in range(case.rows):
+            if not self.lo <= r < self.hi:
+                assert (out[r] == 7).all() and (probabilities[r] == 7).all()
+                continue
+            p, y = case.attend(r)
+            about = f"{kernel.stem}, row {r} with {p.shape[1]} keys"
+            np.testing.assert_allclose(case.heads(out[r]), y, rtol=0, atol=3e-6, err_msg=about)
+            np.testing.assert_allclose(probabilities[r, case.slots(p.shape[1])], p, rtol=0, atol=3e-6, err_msg=about)
+            assert (out[r, kernel.heads_end :] == 0).all()
+            if kernel.quads:
+                missing = case.slots(-(-p.shape[1] // 4) * 4)[:, p.shape[1] :]
+                assert (probabilities[r, missing] == 0).all(), about
 
 
 @pytest.mark.parametrize("domain", ["pair", "prefix"])
 @pytest.mark.parametrize("machine", MACHINES)
 def test_attention_equals_numpy(machine: Machine, domain: str, program: Any) -> None:
     alone = program(machine, False)
+    calls = []
     for kernel in alone.kernels:
         case = make_case(kernel, domain, DEPTHS)
-        for lo, hi in ((0, case.rows), (3, 4), (5, 5), (6, 24)):
-            check_forward(case, *forward(alone, case, lo, hi), lo, hi, 3e-6)
+        calls += [Forward(alone, case, lo, hi) for lo, hi in RANGES]
+    alone.run()
+    for call in calls:
+        call.check()
 
 
 @pytest.mark.parametrize("spread", [1e4, 1e10, 1e15])
@@ -167,45 +179,51 @@ def test_attention_equals_numpy(machine: Machine, domain: str, program: Any) -> 
 def test_scores_may_be_of_any_size(machine: Machine, spread: float, program: Any) -> None:
     """Scores up to 1e30: what is not there must not take part in the maximum, not even by its rounding."""
     alone = program(machine, False)
-    for kernel in alone.kernels:
-        if kernel.head_dim < 4:
-            continue  # scores of few products come too close to each other
-        case = make_case(kernel, "pair", DEPTHS, spread)
-        check_forward(case, *forward(alone, case, 0, case.rows), 0, case.rows, 3e-6)
+    kernels = [kernel for kernel in alone.kernels if kernel.head_dim >= 4]  # of fewer products many are nearly equal
+    calls = [Forward(alone, make_case(kernel, "pair", DEPTHS, spread), 0, len(DEPTHS)) for kernel in kernels]
+    alone.run()
+    for call in calls:
+        call.check()
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_score_that_is_no_number_is_passed_on(machine: Machine, program: Any) -> None:
     alone = program(machine, False)
+    calls = []
     for kernel in alone.kernels:
-        for where in (0, 1):  # the key itself, and one before it
+        for before in (0, 1):  # of the row's own key, and of the one before it
             case = make_case(kernel, "pair", [3, 5, 6, 12])
             for r in range(case.rows):
-                case.qkv[case.ancestors[r, case.depth[r] - where], 1] = np.nan
-            out, _ = forward(alone, case, 0, case.rows)
-            assert np.isnan(out[:, : kernel.heads_end]).all(), kernel.stem
+                case.qkv[case.ancestors[r, case.depth[r] - before], 1] = np.nan
+            calls.append(Forward(alone, case, 0, case.rows))
+    alone.run()
+    for call in calls:
+        assert np.isnan(call.out[:, : call.case.kernel.heads_end]).all(), call.case.kernel.stem
 
 
 @pytest.mark.parametrize("domain", ["pair", "prefix"])
 @pytest.mark.parametrize("machine", MACHINES)
 def test_derivative_equals_numpy(machine: Machine, domain: str, program: Any) -> None:
     alone = program(machine, True)
+    calls = []
     for kernel in alone.kernels:
         case = make_case(kernel, domain, DEPTHS)
         rng = np.random.default_rng(kernel.width)
-        for lo, hi in ((0, case.rows), (3, 4), (5, 5), (6, 24)):
-            d_out = np.zeros((case.rows, kernel.width), np.float32)
-            d_out[:, : kernel.heads_end] = rng.normal(size=(case.rows, kernel.heads_end))
-            before = rng.normal(size=case.qkv.shape).astype(np.float32)
+        d_out = np.zeros((case.rows, kernel.width), np.float32)
+        d_out[:, : kernel.heads_end] = rng.normal(size=(case.rows, kernel.heads_end))
+        before = rng.normal(size=case.qkv.shape).astype(np.float32)
+        probabilities = case.kept()
+        for lo, hi in RANGES:
             d_qkv = before.copy()
-            alone.call(
+            alone.queue(
                 kernel, qkv=case.qkv, ancestors=case.ancestors, depth=case.depth, keys_ld=KEYS,
-                probabilities=case.kept(), d_out=d_out, d_qkv=d_qkv, lo=lo, hi=hi,
+                probabilities=probabilities, d_out=d_out, d_qkv=d_qkv, lo=lo, hi=hi,
             )  # fmt: skip
             part = Case(kernel, case.qkv, case.depth[lo:hi], case.ancestors[lo:hi])
             expected = case.heads(before) + part.gradients(d_out[lo:hi])
-            largest = np.abs(expected).max()
-            np.testing.assert_allclose(
-                case.heads(d_qkv), expected, rtol=0, atol=2e-6 * largest, err_msg=f"{kernel.stem}, rows {lo} to {hi}"
-            )
-            assert (d_qkv[..., kernel.heads_end :] == before[..., kernel.heads_end :]).all()
+            calls.append((case, d_qkv, expected, before))
+    alone.run()
+    for case, d_qkv, expected, before in calls:
+        within = 2e-6 * np.abs(expected).max()
+        np.testing.assert_allclose(case.heads(d_qkv), expected, rtol=0, atol=within, err_msg=case.kernel.stem)
+        assert (d_qkv[..., case.kernel.heads_end :] == before[..., case.kernel.heads_end :]).all()

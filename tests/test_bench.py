@@ -20,9 +20,9 @@ from eegen.measure.stopwatch import Stopwatch, Window
 from eegen.models.config import model_config
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
-from eegen.run.compiled import compile_model
 from eegen.run.data import build_dataset
 from eegen.run.header import PHASES
+from eegen.run.model_builds import compile_model
 from eegen.targets import best_target
 from eegen.train.options import TrainOptions, train_options
 
@@ -105,7 +105,8 @@ def test_model_flops_are_those_of_the_products_when_no_row_is_shared() -> None:
 def test_a_profile_lists_the_kernels_of_muon_s_update(model: dict[str, int], names: list[str], letters: str) -> None:
     options = train_options("muon", time=0.05, lr=0.003)
     found = bench(model_config(**model), names, letters, options, profile=True)  # type: ignore[arg-type]
-    plan = make_plan(BuildConfig(model_config(**model, vocab_size=27), best_target().name, "muon"))  # type: ignore[arg-type]
+    config = model_config(**model, vocab_size=27)  # type: ignore[arg-type]
+    plan = make_plan(BuildConfig(config, best_target().name, "muon", programs=("train",)))
     times = {k.name: k for k in found.kernels}
     assert set(times) == {k.name for k in plan.kernels}
     for matrix in plan.matrix_updates:

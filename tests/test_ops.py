@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import pytest
 
-from eegen.language.graph import OPS, Graph, Op, Value
+from eegen.language.graph import OPS, Expression, Graph, Op, Value
+from eegen.language.ops.row import EPS
 from eegen.language.ops.sparse import largest
 from eegen.language.oracle import Oracle
 from eegen.language.rows import batch_rows
 from eegen.models import MODELS, build_graph, tensor_shapes
 from eegen.models.config import ModelConfig
+from eegen.targets.vocabulary import ACROSS, CORE, Word
 
 VOCAB, BLOCK = 5, 6
 ROWS = batch_rows([[0, 1, 2, 3], [0, 1, 1], [0, 1], [2], [2, 1, 0, 3, 3, 1]], VOCAB - 1, BLOCK)
@@ -59,6 +64,45 @@ CASES = [
 
 
 GIVEN = Op("given", "given", lambda inputs, attrs, domain: ((), domain), lambda rows: np.zeros(0))
+
+
+WORDS = {word.name.removeprefix("v_"): word for word in (*CORE, *ACROSS)}
+
+
+def meaning_of(word: Word) -> Callable[..., Any]:
+    """A word of the vocabulary as a function of NumPy, on a row as one vector."""
+
+    def run(*operands: Any) -> Any:
+        return eval(word.numpy, {"np": np, "abs": np.abs, "L": 1, **dict(zip(word.operands, operands, strict=True))})
+
+    return run
+
+
+def in_numpy(expression: Expression, operands: Sequence[np.ndarray]) -> np.ndarray:
+    """An entry of the result for each entry of the operands [rows][width], by the meanings of the words."""
+    known: dict[str, Any] = {name: meaning_of(word) for name, word in WORDS.items()} | dict(zip("abc", operands))
+
+    def value(text: str) -> Any:
+        return eval(re.sub(r"(\d\.\d+)f\b", r"\1", text), known)
+
+    known |= {"mean": 1 / operands[0].shape[1], "eps": EPS}
+    for i, (left, right) in enumerate(expression.sums):
+        known[f"q{i}"] = (known[left] * known[right]).sum(1, keepdims=True)
+    for i, scalar in enumerate(expression.scalars):
+        known[f"s{i}"] = value(scalar)
+    return np.asarray(value(expression.value))
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.expression])
+def test_the_c_of_an_op_means_what_its_numpy_does(name: str) -> None:
+    """In the words of the vocabulary's manifest; of results of relu where an op reads those."""
+    op, random = OPS[name], np.random.default_rng(9)
+    assert op.expression is not None
+    count = len(signature(op.meaning).parameters) - 1
+    operands = [3 * random.normal(size=(7, 5)) for _ in range(count)]
+    if name in ("relu_grad", "relu2_grad"):
+        operands[1] = np.maximum(operands[1], 0)
+    assert in_numpy(op.expression, operands) == pytest.approx(op.meaning(ROWS, *operands), rel=1e-12, abs=1e-12)
 
 
 def leaf(graph: Graph, shape: tuple[int, ...], domain: Any) -> Value:

@@ -10,18 +10,20 @@ import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from compilers import COMPILERS, need_compiler
-from machines import ARM, NATIVE, Machine, parameters
+from machines import EACH_TARGET, Machine, parameters
 
+from eegen.emit.entries import ENTRIES, entries_of, parse, printed_format, prototype, served_call
 from eegen.errors import EegenError
 from eegen.models.config import ModelConfig
-from eegen.run.compiled import compile_model
+from eegen.plan.records import Plan
 from eegen.run.data import build_dataset
-from eegen.run.engine import LibraryEngine
+from eegen.run.engine import Engine, LibraryEngine
+from eegen.run.header import Buffer, Header
+from eegen.run.model_builds import compile_model
 from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
 from eegen.toolchain.compiler_flags import compile_command
@@ -32,7 +34,6 @@ CONFIG = ModelConfig(d_model=8, n_heads=2, block_size=4, vocab_size=6)
 DOCUMENTS = ["abba", "cab", "dead", "bead", "ebb"]
 STEPS = 20
 RATES = (0.01 * (1 - np.arange(STEPS) / STEPS)).astype(np.float32)
-FOREIGN = [machine for machine in ARM if machine.svl_bits is None]
 
 # A program of another author around an object: calls one function on the arena in a file and prints what it returns.
 HOST = r"""
@@ -44,48 +45,59 @@ HOST = r"""
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-int64_t eegen_arena(void *s);
-void eegen_init(void *s);
-int64_t eegen_train(void *s, int64_t thread, int64_t steps);
+%s
 
 int main(int argc, char **argv)
 {
     struct stat about;
+    int64_t a[3] = { 0 };
     const int file = open(argv[1], O_RDWR);
     if (argc < 3 || file < 0 || fstat(file, &about)) return 1;
     void *s = mmap(0, (size_t)about.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (s == MAP_FAILED) return 1;
-    if (!strcmp(argv[2], "eegen_arena")) printf("%" PRId64 "\n", eegen_arena(s));
-    else if (!strcmp(argv[2], "eegen_init")) eegen_init(s), puts("0");
-    else if (!strcmp(argv[2], "eegen_train")) printf("%" PRId64 "\n", eegen_train(s, atoll(argv[3]), atoll(argv[4])));
-    else return 1;
-    return 0;
+    for (int i = 3; i < argc && i < 6; i++) a[i - 3] = atoll(argv[i]);
+%s
+    return 1;
 }
 """
 
 
-class ProgramEngine:
+def host(plan: Plan) -> str:
+    """The program's C for the entries that the object of a plan exports."""
+    entries = entries_of(plan)
+    calls = [
+        f'    if (!strcmp(argv[2], "{entry.name}")) return printf({printed_format(entry)}, {served_call(entry)}) < 0;'
+        if entry.returns
+        else f'    if (!strcmp(argv[2], "{entry.name}")) return {served_call(entry)}, puts("0") < 0;'
+        for entry in entries
+    ]
+    return HOST % ("\n".join(f"{prototype(entry)};" for entry in entries), "\n".join(calls))
+
+
+class ProgramEngine(Engine):
     """An engine that starts a program for every call; the arena is a file that both map."""
+
+    in_process = False
 
     def __init__(self, command: list[str], path: Path) -> None:
         self.command, self.path = command, path
 
-    def allocate(self, header: np.ndarray) -> mmap.mmap:
-        self.path.write_bytes(header.tobytes())
-        size = int(self.call("eegen_arena"))
+    def allocate(self, header: Header) -> Buffer:
+        self.path.write_bytes(header.memory.tobytes())
+        size = int(self.call(header.layout_entry) or 0)
         with self.path.open("r+b") as file:
             file.truncate(size)
-            return mmap.mmap(file.fileno(), size)
+            return memoryview(mmap.mmap(file.fileno(), size))
 
-    def call(self, function: str, *numbers: int) -> int:
-        command = [*self.command, str(self.path), function, *map(str, numbers)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    def call(self, function: str, *arguments: int) -> int | float | None:
+        command = [*self.command, str(self.path), function, *map(str, arguments)]
+        return parse(ENTRIES[function], subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     def close(self) -> None:
         self.path.unlink()
 
 
-def losses(plan: Any, engine: Any) -> np.ndarray:
+def losses(plan: Plan, engine: Engine) -> np.ndarray:
     """The losses of a short run."""
     session = Session(plan, engine, build_dataset(DOCUMENTS, "abcde", CONFIG.block_size), batch=3, seed=7)
     session.init()
@@ -109,10 +121,10 @@ def run_library(machine: Machine, compiler: Compiler, folder: Path) -> np.ndarra
 def run_object(machine: Machine, compiler: Compiler, folder: Path) -> np.ndarray:
     target = TARGETS[machine.target]
     made = compile_model(CONFIG, machine.target, cc=str(compiler), kind="object")
-    (folder / "host.c").write_text(HOST)
-    host, program = str(folder / "host.c"), str(folder / "host")
-    command = compile_command(compiler, target, "program", host, program)
-    command.insert(command.index(host) + 1, str(made.build.path))
+    (folder / "host.c").write_text(host(made.plan))
+    source, program = str(folder / "host.c"), str(folder / "host")
+    command = compile_command(compiler, target, "program", source, program)
+    command.insert(command.index(source) + 1, str(made.build.path))
     subprocess.run(command, check=True)
     return losses(made.plan, ProgramEngine([*emulator(target), program], folder / "arena"))
 
@@ -138,7 +150,7 @@ RUNS: dict[str, Callable[[Machine, Compiler, Path], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("kind", RUNS)
-@pytest.mark.parametrize("machine", parameters([*NATIVE, *FOREIGN]))
+@pytest.mark.parametrize("machine", parameters(EACH_TARGET))
 @pytest.mark.parametrize("name", COMPILERS)
 def test_every_output_trains(name: str, machine: Machine, kind: str, tmp_path: Path) -> None:
     machine.need()

@@ -1,4 +1,8 @@
-"""Generated C under AddressSanitizer and UBSan: no access outside an array of the arena, nothing undefined."""
+"""Generated C under sanitizers: no access outside an array of the arena, nothing undefined.
+
+clang has AddressSanitizer and UBSan, and the 4 KiB before each array are poisoned. zig has UBSan only: there a page
+before each array is protected, so that what leaves an array by a page or more ends the program.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +20,25 @@ from eegen.errors import EegenError
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.planner import make_plan
 from eegen.resources import resource
-from eegen.run.compiled import Output
 from eegen.run.data import build_dataset
 from eegen.run.emulated import EmulatedEngine
 from eegen.run.infer_session import InferSession
+from eegen.run.model_builds import Output
 from eegen.run.session import Session
 from eegen.run.sources import source_of
 from eegen.targets import TARGETS
 from eegen.toolchain.cached_compilation import build
 from eegen.toolchain.compiler_search import find_compiler
 
-FLAGS = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+FLAGS = {
+    "clang": ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+    "zig": ("-O1", "-g1", "-fsanitize=undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+}
+GAP = {"clang": 4096, "zig": 8192}  # bytes before each array; the second holds a whole page
+FORBID = {
+    "clang": "__asan_poison_memory_region((char *)s + {end} - 4096, 4096);",
+    "zig": "mprotect((void *)(((uintptr_t)s + (uintptr_t)({end}) - 4096) & ~(uintptr_t)4095), 4096, PROT_NONE);",
+}
 
 pytestmark = pytest.mark.slow
 
@@ -37,26 +49,25 @@ def quiet_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0")
 
 
-def guarded(source: str) -> str:
-    """The program with 4 KiB before each array of the arena that must not be accessed."""
-    source, gaps = re.subn(r"\(n \+ 63\) & ~\(int64_t\)63;", "((n + 63) & ~(int64_t)63) + 4096;", source)
-    source, slots = re.subn(r" = (\(at \+ 4095\) & ~\(int64_t\)4095);", r" = (\1) + 4096;", source)
-    poison = (
-        "__asan_poison_memory_region((char *)s + s->bytes - 4096, 4096);"
-        "for (int64_t *at = &s->at_starts; at < s->at_slot + SLOTS; at++)"
-        " __asan_poison_memory_region((char *)s + *at - 4096, 4096);"
-    )
+def guarded(source: str, kind: str) -> str:
+    """The program with a gap before each array of the arena that may not be accessed."""
+    gap = GAP[kind]
+    source, gaps = re.subn(r"\(n \+ 63\) & ~\(int64_t\)63;", f"((n + 63) & ~(int64_t)63) + {gap};", source)
+    source, slots = re.subn(r" = (\(at \+ 4095\) & ~\(int64_t\)4095);", rf" = (\1) + {gap};", source)
+    forbid = FORBID[kind].format(end="s->bytes")
+    forbid += "for (int64_t *at = &s->at_starts; at < s->at_slot + SLOTS; at++) " + FORBID[kind].format(end="*at")
     laid_out = r"(memcpy\(s, &u, HEADER_BYTES\);|s = map_file\(file, bytes\);)"
-    source, arenas = re.subn(laid_out, rf"\1 {poison}", source)
+    source, arenas = re.subn(laid_out, rf"\1 {forbid}", source)
     assert (gaps, arenas) == (1, 1) and slots
-    return "#include <sanitizer/asan_interface.h>\n" + source
+    return ("#include <sanitizer/asan_interface.h>\n" if kind == "clang" else "") + source
 
 
 def sanitized(config: BuildConfig, output: Output = "server") -> Path:
-    target = TARGETS[config.target]
-    source = guarded(source_of(make_plan(config), output, config.name))
+    target, compiler = TARGETS[config.target], find_compiler()
+    source = guarded(source_of(make_plan(config), output, config.name), compiler.kind)
+    name = config.name + "-sanitized"
     try:
-        return build(source, "", target, find_compiler(), "program", config.name + "-sanitized", FLAGS).path
+        return build(source, "", target, compiler, "program", name, FLAGS[compiler.kind]).path
     except EegenError as error:
         if "asan" in str(error) or "ubsan" in str(error):
             missing("this compiler has no sanitizers (Debian: libclang-rt-NN-dev)")

@@ -19,10 +19,10 @@ from eegen.emit.entries import ENTRIES, prototype
 from eegen.errors import EegenError, EegenFailure
 from eegen.models.config import ModelConfig
 from eegen.resources import resource
-from eegen.run.compiled import Output, compile_model
 from eegen.run.data import build_dataset, vocabulary
 from eegen.run.emulated import EmulatedEngine
 from eegen.run.infer_session import InferSession
+from eegen.run.model_builds import Output, compile_model
 from eegen.run.session import Session
 from eegen.targets import TARGETS
 from eegen.toolchain.compiler_flags import compile_command

@@ -15,9 +15,9 @@ from eegen.models.config import ModelConfig, model_config
 from eegen.plan.build_config import BuildConfig
 from eegen.plan.kernels.matrix import Outer, Product
 from eegen.plan.planner import make_plan
-from eegen.run.compiled import compile_model, pick_target
 from eegen.run.data import build_dataset
 from eegen.run.engine import LibraryEngine
+from eegen.run.model_builds import compile_model, pick_target
 from eegen.run.session import Session
 from eegen.targets import TARGETS, best_target
 from eegen.toolchain import measured_tiles as tuned

@@ -21,7 +21,7 @@ from eegen.train.option_table import DATA
 
 if TYPE_CHECKING:
     from eegen.models.config import ModelConfig
-    from eegen.run.compiled import Compiled
+    from eegen.run.model_builds import Compiled
     from eegen.toolchain.compiler_flags import Kind
 
 
@@ -92,7 +92,7 @@ def build_into(
     data: Path | None = None,
 ) -> Built:
     """Write the C and its library into `folder`: with `standalone` a program, for a foreign target an object."""
-    from eegen.run.compiled import compile_model, pick_target
+    from eegen.run.model_builds import compile_model, pick_target
     from eegen.targets import runs_here
 
     foreign = runs_here(pick_target(target))

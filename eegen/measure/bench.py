@@ -20,9 +20,9 @@ from eegen.measure.steps import Steps, open_session
 from eegen.measure.stopwatch import Stopwatch
 from eegen.models import FITS
 from eegen.models.config import ModelConfig
-from eegen.run.compiled import Compiled, compile_model
 from eegen.run.data import Dataset, build_dataset, split
 from eegen.run.header import PHASES
+from eegen.run.model_builds import Compiled, compile_model
 from eegen.train.options import TrainOptions
 
 __all__ = ["WINDOW", "Result", "bench"]

@@ -11,7 +11,7 @@ from eegen.measure import assembly
 from eegen.models.config import ModelConfig
 from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.records import Plan
-from eegen.run.compiled import compile_model
+from eegen.run.model_builds import compile_model
 from eegen.targets import cpu_machine
 
 # Assembly with a function for each kernel: the vector vocabulary is declared inline, kernels are not.

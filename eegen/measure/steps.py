@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from eegen.errors import EegenError
 from eegen.measure.stopwatch import Stopwatch
-from eegen.run.compiled import Compiled
 from eegen.run.data import Dataset
 from eegen.run.header import Totals
+from eegen.run.model_builds import Compiled
 from eegen.run.session import Session
 from eegen.train.loop import DIVERGED
 from eegen.train.options import TrainOptions

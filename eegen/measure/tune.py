@@ -25,8 +25,8 @@ from eegen.models.config import ModelConfig
 from eegen.plan.kernels.kernel import Kernel
 from eegen.plan.kernels.matrix import Outer, Product, outer_shape, product_shape
 from eegen.plan.records import Plan
-from eegen.run.compiled import Compiled, compile_model, pick_target
 from eegen.run.data import Dataset, build_dataset
+from eegen.run.model_builds import Compiled, compile_model, pick_target
 from eegen.targets.tiles import Choice
 from eegen.toolchain import measured_tiles
 from eegen.toolchain.compiler_search import find_compiler

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegen.errors import EegenError
-from eegen.run.compiled import Compiled
 from eegen.run.data import Dataset
 from eegen.run.infer_session import InferSession
+from eegen.run.model_builds import Compiled
 from eegen.run.random_stream import MAX_SEED
 
 Weights = Mapping[str, NDArray[np.float32]]

@@ -190,6 +190,11 @@ class Target:
 
     # --- machine model
 
+    @property
+    def peak_chains(self) -> int:
+        """Independent FMAs that reach the peak: no port waits for a latency, and all of them are in registers."""
+        return 24 if self.registers >= 32 else 12
+
     def panel_floats(self, k: int, columns: int) -> int:
         """Scratch that a product of inner size `k` needs for each thread."""
         return 0

@@ -14,6 +14,10 @@ MOST_ROWS, MOST_VECTORS = 2, 16
 class Scalar(Target):
     """Registers are allocated by the compiler, so the tile is fixed and any row of it as cheap as another."""
 
+    @property
+    def peak_chains(self) -> int:
+        return 48  # floats, from which the compiler makes vectors
+
     def cycles(self, rows: int, vectors: int) -> float:
         return 1 / vectors if rows <= MOST_ROWS and vectors <= MOST_VECTORS else inf
 

@@ -1,7 +1,7 @@
 """The folder that builds are kept in: complete entries only, readable by any number of processes at once.
 
-An entry is a folder with a manifest (`build.json`) that lists its files and their sizes. It is written beside the
-entries and renamed into place whole, so whatever an interrupted process leaves behind is never an entry.
+An entry is a folder with a manifest (`build.json`) that lists its files and their sizes. It is written in a scratch
+folder and renamed, so that what an interrupted process leaves is never an entry.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any
 from eegen.errors import EegenFailure
 
 MANIFEST = "build.json"
-SCRATCH_LIFE = 24 * 3600.0
+SCRATCH_LIFE = 24 * 3600.0  # seconds
 FAILURE_LIFE = 7 * 24 * 3600.0
 
-_noted: set[str] = set()
+_noted: set[str] = set()  # folders that a note was printed about
 
 
 def cache_dir() -> Path:
-    """Where builds are kept, by preference: EEGEN_CACHE, or the user's cache folder. It may not exist yet."""
+    """The preferred folder: EEGEN_CACHE, or eegen in the user's cache folder. It may not exist yet."""
     if given := os.environ.get("EEGEN_CACHE"):
         return Path(given).expanduser().absolute()
     if sys.platform == "darwin":
@@ -72,12 +72,12 @@ def writable_dir() -> Path:
 
 
 def readable_dirs() -> list[Path]:
-    """The folders whose entries may be trusted, the preferred one first."""
+    """The folders whose entries may be loaded, the preferred one first."""
     return [cache_dir()] + [folder for folder in (fallback_dir(),) if is_private(folder)]
 
 
 def is_private(folder: Path) -> bool:
-    """Whether nobody else can have put anything in `folder`: a temporary folder is open to all."""
+    """Whether only this user can write to `folder`; anyone can make a folder in the system's temporary one."""
     try:
         status = folder.lstat()
     except OSError:
@@ -86,11 +86,12 @@ def is_private(folder: Path) -> bool:
 
 
 def no_space(folder: Path) -> EegenFailure:
+    """The error for a full disk."""
     return EegenFailure(f"no space left in {folder}: free some, or set EEGEN_CACHE to a folder that has it")
 
 
 def read_entry(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the entry `folder`, or None if it is not there or not whole."""
+    """The manifest of the entry `folder`, or None if it is not there or incomplete."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         for name, size in manifest["files"].items():
@@ -102,7 +103,8 @@ def read_entry(folder: Path) -> dict[str, Any] | None:
 
 
 def publish(scratch: Path, entry: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the files in `scratch` the entry `entry`; if another process was first, its entry is the one that counts."""
+    """Make the files in `scratch` the entry `entry` and return its manifest; if another process was first, its entry is
+    kept."""
     files = {item.name: item.stat().st_size for item in sorted(scratch.iterdir())}
     (scratch / MANIFEST).write_text(json.dumps({**facts, "files": files}), encoding="utf-8")
     entry.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +126,7 @@ def publish(scratch: Path, entry: Path, facts: Mapping[str, Any]) -> dict[str, A
 
 @contextlib.contextmanager
 def scratch_dir(root: Path) -> Iterator[Path]:
-    """A folder of one's own beside the entries, gone afterwards; what older runs left is cleared on the way."""
+    """A new folder beside the entries, deleted afterwards; deletes what older runs left, too."""
     parent = root / "tmp"
     parent.mkdir(parents=True, exist_ok=True)
     _clear(parent, SCRATCH_LIFE)
@@ -138,7 +140,7 @@ def scratch_dir(root: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that no reader ever sees half of it."""
+    """Write a small file so that no reader sees part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
@@ -163,7 +165,7 @@ def usage(root: Path) -> tuple[int, int]:
 
 
 def _make_usable(folder: Path) -> None:
-    """Create `folder` and prove that a file can be written there (a mount can be read-only whatever the mode says)."""
+    """Create `folder` and write a file there: a mount can be read-only where the folder's mode is not."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".probe-", dir=folder)
     os.close(handle)
@@ -171,7 +173,7 @@ def _make_usable(folder: Path) -> None:
 
 
 def _clear(folder: Path, life: float) -> None:
-    """Delete what has lain in `folder` untouched for longer than `life` seconds."""
+    """Delete what was last changed in `folder` more than `life` seconds ago."""
     oldest = time.time() - life
     with contextlib.suppress(OSError):
         for item in folder.iterdir():

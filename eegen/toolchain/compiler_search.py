@@ -112,6 +112,10 @@ def _named_compiler(origin: str, wanted: str) -> Compiler:
     except ValueError as error:
         raise EegenError(f"{origin} {wanted!r} cannot be read ({error}): give a clang, such as clang-19") from error
     first = shutil.which(os.path.expanduser(words[0])) if words else None
+    if first is None and wanted in ZIG_NAMES:
+        raise EegenError(
+            f"{origin} is {wanted}, and this Python has no ziglang wheel; {INSTALL_HINT[:-1]} --cc ziglang`"
+        )
     if first is None:
         raise EegenError(f"{origin} {wanted!r} does not exist or cannot be run: give a clang, such as clang-19")
     if os.path.basename(first) == "zig" and len(words) == 1:

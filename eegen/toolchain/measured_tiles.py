@@ -1,6 +1,6 @@
-"""Register tiles that were measured to be better than the model's, kept in the user's cache for later builds.
+"""Register tiles that were measured to be faster than the machine model's, kept in the user's cache for later builds.
 
-One file a target, CPU and compiler: what is best on one says nothing about another.
+One file for each target, CPU and compiler: a measurement on one says nothing about another.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ def cpu_model() -> str:
 
 
 def path(target: Target, compiler: Compiler) -> Path:
+    """The file of a target on this CPU with that compiler."""
     key = hashlib.sha256(f"{FORMAT} {cpu_model()} {compiler.version}".encode()).hexdigest()[:16]
     return build_cache.cache_dir() / "tuned" / f"{target.name}-{key}.json"
 
 
 def load(target: Target, compiler: Compiler) -> dict[str, Choice]:
-    """Shapes and their tiles; whatever is not one that fits the target's registers is not there."""
+    """The tile of each measured shape; tiles that do not fit the target's registers are left out."""
     try:
         kept = json.loads(path(target, compiler).read_bytes())["tiles"]
         tiles = {str(shape): (int(rows), int(vectors), int(unroll)) for shape, (rows, vectors, unroll) in kept.items()}
@@ -60,6 +61,7 @@ def load(target: Target, compiler: Compiler) -> dict[str, Choice]:
 
 
 def fits(target: Target, shape: str, tile: Choice) -> bool:
+    """Whether the tile's accumulators and operands fit the target's registers."""
     rows, vectors, unroll = tile
     if not (1 <= rows <= 16 and 1 <= vectors <= 16 and 1 <= unroll <= 1024) or not target.measures_tiles:
         return False
@@ -67,6 +69,7 @@ def fits(target: Target, shape: str, tile: Choice) -> bool:
 
 
 def save(target: Target, compiler: Compiler, tiles: Mapping[str, Choice]) -> Path:
+    """Keep the tiles and return their file."""
     file = path(target, compiler)
     facts = {
         "cpu": cpu_model(),
@@ -79,7 +82,7 @@ def save(target: Target, compiler: Compiler, tiles: Mapping[str, Choice]) -> Pat
 
 
 def forget() -> list[Path]:
-    """Delete everything that was measured, for every target; the files it was in."""
+    """Delete all that was measured, for every target; returns the deleted files."""
     gone = sorted((build_cache.cache_dir() / "tuned").glob("*.json"))
     for file in gone:
         with contextlib.suppress(OSError):

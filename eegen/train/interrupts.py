@@ -1,4 +1,4 @@
-"""Ctrl-C during training: the run ends after the step at hand."""
+"""Ctrl-C during training: the run ends after the current chunk of steps."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eegen.errors import EegenError
-from eegen.run.compiled import Programs
 from eegen.run.corpus import Corpus
 from eegen.run.data import Dataset
+from eegen.run.model_builds import Programs
 from eegen.run.session import Session
 from eegen.run.state import State, Tensors
 from eegen.train.loop import CHUNK_STEPS
