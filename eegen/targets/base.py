@@ -38,6 +38,11 @@ class Target:
     lanes: int
     """Floats in a vector."""
     registers: int
+    vector_lengths: tuple[int, ...] = ()
+    """The vector lengths that the code can be built for, in bits; empty where there is one."""
+    vectors_name: str = "vectors"
+    fused: bool = True
+    """v_fma rounds once."""
 
     # compiling and running
     flags: tuple[str, ...] = ()
@@ -107,10 +112,6 @@ class Target:
         return ()
 
     # --- vector length
-
-    vector_lengths: tuple[int, ...] = ()
-    """The vector lengths that the code can be built for, in bits; empty where there is one."""
-    vectors_name: str = "vectors"
 
     @property
     def vector_bits(self) -> int:

@@ -20,4 +20,4 @@ class Scalar(Target):
         return 1 / vectors if rows <= MOST_ROWS and vectors <= MOST_VECTORS else inf
 
 
-TARGET = Scalar(name="scalar", vocabulary="scalar", lanes=1, registers=16, body_fmas=64)
+TARGET = Scalar(name="scalar", vocabulary="scalar", lanes=1, registers=16, fused=False, body_fmas=64)
