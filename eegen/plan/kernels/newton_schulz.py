@@ -77,6 +77,16 @@ class NewtonSchulz(Kernel):
             f"{self.flops.row} FLOPs a row and {self.flops.once} more."
         )
 
+    @property
+    def area(self) -> int:
+        """Numbers of a square [side][side] as it is stored."""
+        return self.padded * self.ld
+
+    @property
+    def square_size(self) -> int:
+        """Those of its memory, with the rows past the last that a product may read."""
+        return (self.padded + self.slack_rows) * self.ld
+
     def calls(self, rows: int) -> list[tuple[Kernel, int]]:
         """The kernels that orthogonalizing a matrix of so many rows calls, and the rows of each call."""
         if self.tall:
@@ -87,4 +97,4 @@ class NewtonSchulz(Kernel):
         """Numbers of memory to work on an X of `tall` rows: two of it, four of its square, and the rows read past
         each.
         """
-        return self.ld * (2 * (tall + self.slack_rows) + 4 * (self.padded + self.slack_rows))
+        return 2 * self.ld * (tall + self.slack_rows) + 4 * self.square_size
