@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from eegen.language.autodiff import backward
+from eegen.language.formats import F32
 from eegen.language.graph import Graph, Region, Value, members, regions
 from eegen.language.optimizers import OPTIMIZERS
 from eegen.models import build_graph
@@ -59,7 +60,7 @@ def make_plan(build: BuildConfig) -> Plan:
     kernels = KernelTable()
     plan = Plan(build, target, parameters, (), (), (), weights_in_products(model.forward))
     moments = plan.moments if model.gradients else ()
-    streams = 4 * (plan.weights * (1 + len(moments)) + plan.packed_size) > L2_BYTES
+    streams = F32.bytes * (plan.weights * (1 + len(moments)) + plan.packed_size) > L2_BYTES
 
     def context(program: Program) -> Context:
         used = uses if program.differentiates else among(uses, model.forward)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from eegen.language.formats import F32, Format
 from eegen.language.graph import Expression
 from eegen.plan.kernels.kernel import Access, Kernel, Param, Work, index
 
@@ -21,6 +22,7 @@ class Operand:
     ld: int
     gather: str = ""
     name: str = field(default="x", compare=False)
+    format: Format = F32
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def step_params(steps: tuple[Step, ...], width: int) -> tuple[Param, ...]:
         if where is None:
             continue
         whole = where.kind == "rows" or where.gather
-        params.append(Param(name, "rows" if whole else "weights", step.access, where.ld if whole else width))
+        params.append(
+            Param(name, "rows" if whole else "weights", step.access, where.ld if whole else width, where.format)
+        )
         if where.gather and index(where.gather) not in params:
             params.append(index(where.gather))
     return tuple(params)

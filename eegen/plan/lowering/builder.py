@@ -127,12 +127,13 @@ class Builder:
         """How a kernel over rows of `domain` reads a value: a spread is read through its index."""
         if value.op.kind == "spread" and value not in self.names:
             source = value.inputs[0]
-            operand = Operand("rows", self.ld(source), "pair_of", label(source))
+            operand = Operand("rows", self.ld(source), "pair_of", label(source), source.format)
             return operand, [self.buffer(source), Arg("index", "pair_of")]
         if value.domain == "param":
             parameter = self.storage(value)
-            return Operand("weights", parameter.ld, name=parameter.ident), [Arg("weight", parameter.ident)]
-        return Operand("rows", self.ld(value), name=label(value)), [self.buffer(value)]
+            operand = Operand("weights", parameter.ld, name=parameter.ident, format=parameter.format)
+            return operand, [Arg("weight", parameter.ident)]
+        return Operand("rows", self.ld(value), name=label(value), format=value.format), [self.buffer(value)]
 
     # --- calls --------------------------------------------------------------------------------------
 

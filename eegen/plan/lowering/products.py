@@ -67,7 +67,7 @@ def read(b: Builder, value: Value) -> Arg:
     if value.op.kind == "spread" and value not in b.names:
         operand, args = b.operand(value, value.domain)
         out = b.buffer(value)
-        stored = Operand("rows", b.ld(value), name=label(value))
+        stored = Operand("rows", b.ld(value), name=label(value), format=value.format)
         steps = (Step("load", (), operand), Step("store", (0,), stored))
         kernel = RowProgram(value.width, b.width(value) // b.lanes, steps, "spread")
         b.call(kernel, [*args, out], value.domain, [out.name], label(value))

@@ -55,14 +55,14 @@ def flush(b: Builder) -> None:
         if value.op.kind == "collect":
             out = b.buffer(value)
             b.clear(out, value)
-            where = Operand("rows", b.ld(value), "pair_of", label(value))
+            where = Operand("rows", b.ld(value), "pair_of", label(value), value.format)
             add_to(value.inputs[0], where, [out, Arg("index", "pair_of")], out.name)
         elif value.op.kind == "sink":
             weight = b.context.gradient_of[value]
             parameter = b.storage(weight)
             index = f"pair_{value.attrs['by']}" if "by" in value.attrs else ""
             origin = source(value.inputs[0])
-            where = Operand("gradient", parameter.ld, index, f"d_{parameter.ident}")
+            where = Operand("gradient", parameter.ld, index, f"d_{parameter.ident}", parameter.format)
             steps.append(Step("accumulate", (origin,), where))
             args += [b.sum_of(weight), *([Arg("index", index)] if index else [])]
             writes.append(f"gradient {parameter.ident}")
@@ -70,7 +70,8 @@ def flush(b: Builder) -> None:
             parameter = b.storage(value.inputs[0])
             index = f"pair_{value.attrs['by']}"
             args += [Arg("weight", parameter.ident), Arg("index", index)]
-            steps.append(Step("load", (), Operand("weights", parameter.ld, index, parameter.ident)))
+            where = Operand("weights", parameter.ld, index, parameter.ident, parameter.format)
+            steps.append(Step("load", (), where))
             number[value] = len(steps) - 1
         else:
             sources = tuple(source(v) for v in value.inputs)
@@ -82,7 +83,8 @@ def flush(b: Builder) -> None:
             out = b.buffer(value)
             args.append(out)
             writes.append(out.name)
-            steps.append(Step("store", (number[value],), Operand("rows", b.ld(value), name=label(value))))
+            stored = Operand("rows", b.ld(value), name=label(value), format=value.format)
+            steps.append(Step("store", (number[value],), stored))
     real = operand_of(values[0]).width if values[0].op.kind not in SUMS else values[0].inputs[0].width
     vectors = width // b.lanes
     sums = any(step.expression and step.expression.sums for step in steps)

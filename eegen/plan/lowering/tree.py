@@ -26,8 +26,8 @@ def following(b: Builder, value: Value) -> None:
     out, source = b.buffer(value), b.loop.value
     b.clear(out, value)
     steps = (
-        Step("load", (), Operand("rows", b.ld(source), name=label(source))),
-        Step("accumulate", (0,), Operand("rows", b.ld(value), "parent", label(value))),
+        Step("load", (), Operand("rows", b.ld(source), name=label(source), format=source.format)),
+        Step("accumulate", (0,), Operand("rows", b.ld(value), "parent", label(value), value.format)),
     )
     kernel = RowProgram(value.width, b.width(value) // b.lanes, steps, "sum_to_parent")
     b.call(kernel, [b.buffer(source), out, Arg("index", "parent")], "below", [out.name], label(value))
