@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ import pytest
 
 from eegen.commands.bench import print_result
 from eegen.errors import EegenError
+from eegen.language.graph import OPS
+from eegen.language.rows import batch_rows
 from eegen.measure.bench import Result, bench
 from eegen.measure.kernel_times import call_flops, rows_of
-from eegen.measure.peers import batches, padded
+from eegen.measure.peers import MODULES, batches, padded
 from eegen.measure.stopwatch import Stopwatch, Window
 from eegen.models.config import model_config
 from eegen.plan.build_config import BuildConfig
@@ -162,13 +166,32 @@ def test_a_missing_framework_is_refused_in_one_line(framework: str, names: list[
         bench(model_config(), names, letters, QUICK, against=[framework])
 
 
-@pytest.mark.parametrize("model", ["gpt", "rnn", "rnn-sparse", "mlp", "bigram"])
+@pytest.mark.parametrize("model", ["gpt", "rnn", "rnn-sparse", "gru", "mlp", "bigram"])
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_a_peer_trains_the_same_model(framework: str, model: str, names: list[str], letters: str) -> None:
     """`bench` itself compares the first losses and fails where they differ."""
     pytest.importorskip(framework)
     found = bench(model_config(model), names, letters, QUICK, against=[framework])
     assert found.against[framework] > 0
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_an_op_of_a_peer_means_what_the_languages_does(framework: str) -> None:
+    """Ops of rows on random operands: of both signs, with fewer positive entries than an op takes."""
+    module = pytest.importorskip(framework)
+    peer = importlib.import_module(MODULES[framework])
+    random, shapes = np.random.default_rng(6), {"bias": (6,), "gain": (6,), "linear": (5, 6), "top_linear": (5, 6)}
+    array = module.numpy.asarray if framework == "jax" else module.from_numpy
+    for name, op in OPS.items():
+        if name not in peer.OPS or not (op.kind == "elementwise" or name in ("rms", "linear", "top_linear")):
+            continue
+        two = len(signature(op.meaning).parameters) > 2
+        operands = [random.normal(size=(3, 6)), *([random.normal(size=shapes.get(name, (3, 6)))] if two else [])]
+        attrs = {"top_k": 4} if name == "top_linear" else {}
+        operands = [x.astype(np.float32) for x in operands]
+        found = np.asarray(peer.OPS[name](None, *map(array, operands), **attrs))
+        expected = op.meaning(batch_rows([], 0, 1), *operands, **attrs)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_a_model_without_steps_is_refused(names: list[str], letters: str) -> None:

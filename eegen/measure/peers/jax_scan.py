@@ -56,7 +56,7 @@ def context(tokens: Tensor, table: Tensor, length: int) -> Tensor:
 
 def top_linear(tokens: Tensor, x: Tensor, w: Tensor, top_k: int) -> Tensor:
     largest, at = lax.top_k(x, top_k)
-    return jnp.zeros_like(x).at[jnp.arange(len(x))[:, None], at].set(largest) @ w.T
+    return jnp.put_along_axis(jnp.zeros_like(x), at, jax.nn.relu(largest), -1, inplace=False) @ w.T
 
 
 # What each op of a graph is here: the tokens [documents][positions] and its operands, [documents][positions][width].

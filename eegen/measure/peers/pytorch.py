@@ -45,7 +45,7 @@ def context(tokens: Tensor, table: Tensor, length: int) -> Tensor:
 
 def top_linear(tokens: Tensor, x: Tensor, w: Tensor, top_k: int) -> Tensor:
     largest, at = x.topk(top_k)
-    return functional.linear(torch.zeros_like(x).scatter(-1, at, largest), w)
+    return functional.linear(torch.zeros_like(x).scatter(-1, at, largest.relu()), w)
 
 
 # What each op of a graph is here: the tokens [documents][positions] and its operands, [documents][positions][width].
@@ -76,13 +76,13 @@ def apply(value: Value, tokens: Tensor, known: Mapping[Value, Tensor]) -> Tensor
 def run_loop(region: Region, tokens: Tensor, known: dict[Value, Tensor]) -> None:
     """The state of a loop, a position after the other."""
     assert region.loop is not None
-    inside, states = set(region.values), []
-    h = torch.zeros(len(tokens), region.loop.carried.width)
+    outside = [v for value in region.values for v in value.inputs if v not in region.values]
+    rows = {v: known[v].expand(*tokens.shape, v.width) for v in outside if v.domain != "param"}
+    h, states = torch.zeros(len(tokens), region.loop.carried.width), []
     for t in range(tokens.shape[1]):
-        now = {region.loop.carried: h}
+        now = {**known, **{v: each[:, t] for v, each in rows.items()}, region.loop.carried: h}
         for value in region.values[1:]:
-            outside = {v: known[v] if v.domain == "param" else known[v][:, t] for v in value.inputs if v not in inside}
-            now[value] = apply(value, tokens, {**now, **outside})
+            now[value] = apply(value, tokens, now)
         h = now[region.loop.value]
         states.append(h)
     known[region.loop.value] = torch.stack(states, 1)
