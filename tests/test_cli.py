@@ -330,10 +330,14 @@ def test_output_fits_80_columns_in_a_terminal_and_in_a_pipe(
     arguments = words.replace("CKPT", str(model.name)).split()
     lines = in_terminal(*arguments)
     assert lines
-    assert [line for line in lines if len(line) > 80] == []
+    assert too_wide(lines) == []
     monkeypatch.setenv("COLUMNS", "80")
-    out = run(*arguments).out
-    assert [line for line in out.splitlines() if len(line) > 80] == []
+    assert too_wide(run(*arguments).out.splitlines()) == []
+
+
+def too_wide(lines: list[str]) -> list[str]:
+    """The lines of more than 80 columns, but for a path that is alone in its line: nothing is broken inside a word."""
+    return [line for line in lines if len(line) > 80 and not (line.strip().startswith("/") and " " not in line.strip())]
 
 
 def test_inspect_shows_a_kernel_in_three_lines_at_80_columns(run: Run) -> None:

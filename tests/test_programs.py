@@ -140,8 +140,9 @@ def two_products(graph: Graph, c: ModelConfig) -> Value:
 def test_one_weight_in_two_products(
     machine: Machine, open_session: Open, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(MODELS, "bigram", replace(MODELS["bigram"], build=two_products))
-    config, documents = ModelConfig("bigram", block_size=9), names[:7]
+    spec = replace(MODELS["bigram"], name="two-products", build=two_products)
+    monkeypatch.setattr("eegen.models.config.find_model", lambda name: spec if name == spec.name else MODELS[name])
+    config, documents = ModelConfig(spec.name, block_size=9), names[:7]
     tokens = [[LETTERS.index(c) for c in document] for document in documents]
     for threads in (1, 3) if machine.native else (1,):
         session = open_session(machine, config, documents, LETTERS, spread=3.0, batch=7, random=False, threads=threads)

@@ -229,6 +229,7 @@ def test_a_long_run_is_saved_while_it_trains(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
     with interrupts() as interrupted:
         assert not interrupted()
         signal.raise_signal(signal.SIGINT)
@@ -236,3 +237,4 @@ def test_a_second_ctrl_c_interrupts_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
