@@ -761,6 +761,7 @@ static void write_packed(eegen *s, int64_t thread, int64_t threads)
 
 /* Each row by itself, [rows][16]: add, store, rms, store, rms, store. 112 FLOPs a row. 328 bytes a row. Used by:
    lookup, add, e, rms. */
+
 KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token,
     const float *pos_emb_in, const int32_t *pair_position, float *add_out, float *e_out, float *rms_out)
 {
@@ -851,6 +852,7 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, 
 
 /* C = A B on every row: [rows][16] x [16][48]. Tile 4 rows x 4 vectors, unrolled 16. 1536 FLOPs a row. 256 bytes a
    row and 3,072 more. Used by: qkv. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_16x48_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -931,8 +933,6 @@ KERNEL void product_16x48(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x48_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x48_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x48_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -944,6 +944,7 @@ KERNEL void product_16x48(const float *restrict a, const float *restrict b, floa
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 4. 64 FLOPs a key. 264 bytes a row and 16 a key.
    Used by: a. */
+
 /* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
 static inline void attention_4x4_scores(const float *restrict x, const float *restrict keys,
     const int32_t *restrict key_rows, int64_t count, float *restrict scores)
@@ -1128,6 +1129,7 @@ KERNEL void attention_4x4(const float *restrict qkv, const int32_t *restrict anc
 
 /* C = A B on every row: [rows][16] x [16][16], add. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. 196 bytes
    a row and 1,024 more. Used by: r. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_16x16_add_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -1208,8 +1210,6 @@ KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, 
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x16_add_tile_4(a, b, c, e_in, pair_of, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x16_add_tile_4(a, b, c, e_in, pair_of, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x16_add_tile_4(a, b, c, e_in, pair_of, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -1220,6 +1220,7 @@ KERNEL void product_16x16_add(const float *restrict a, const float *restrict b, 
 /* ==== 7 rows_rms ================================================================================================== */
 
 /* Each row by itself, [rows][16]: rms, store. 48 FLOPs a row. 128 bytes a row. Used by: rms. */
+
 KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 {
     int64_t r = lo;
@@ -1265,6 +1266,7 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 
 /* C = A B on every row: [rows][16] x [16][64], relu. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row. 320
    bytes a row and 4,096 more. Used by: h. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_16x64_relu_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -1346,8 +1348,6 @@ KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b,
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x64_relu_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x64_relu_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x64_relu_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -1359,6 +1359,7 @@ KERNEL void product_16x64_relu(const float *restrict a, const float *restrict b,
 
 /* C = A B on every row: [rows][64] x [64][16], add. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. 384
    bytes a row and 4,096 more. Used by: x. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_64x16_add_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -1445,8 +1446,6 @@ KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, 
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_64x16_add_tile_4(a, b, c, r_in, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_64x16_add_tile_4(a, b, c, r_in, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_64x16_add_tile_4(a, b, c, r_in, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -1458,6 +1457,7 @@ KERNEL void product_64x16_add(const float *restrict a, const float *restrict b, 
 
 /* C = A B on every row: [rows][16] x [16][28]. Tile 5 rows x 3 vectors, unrolled 16. 896 FLOPs a row. 176 bytes a
    row and 1,792 more. Used by: logits. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_16x28_tile_3_fma(v3f *sum, const vf *a, v3f b, int u, int rows, int first)
 {
@@ -1618,8 +1618,6 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 5; i += 5)
             product_16x28_tile_3(a, b, c, i, n, stride, 5, 1, 8);
-        for (; i <= hi - 4; i += 4)
-            product_16x28_tile_3(a, b, c, i, n, stride, 4, 1, 8);
         for (; i <= hi - 3; i += 3)
             product_16x28_tile_3(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
@@ -1631,16 +1629,8 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 9; i += 9)
             product_16x28_tile_1(a, b, c, i, n, stride, 9, 1, 8);
-        for (; i <= hi - 8; i += 8)
-            product_16x28_tile_1(a, b, c, i, n, stride, 8, 1, 8);
-        for (; i <= hi - 7; i += 7)
-            product_16x28_tile_1(a, b, c, i, n, stride, 7, 2, 8);
-        for (; i <= hi - 6; i += 6)
-            product_16x28_tile_1(a, b, c, i, n, stride, 6, 2, 8);
         for (; i <= hi - 5; i += 5)
             product_16x28_tile_1(a, b, c, i, n, stride, 5, 2, 8);
-        for (; i <= hi - 4; i += 4)
-            product_16x28_tile_1(a, b, c, i, n, stride, 4, 2, 8);
         for (; i <= hi - 3; i += 3)
             product_16x28_tile_1(a, b, c, i, n, stride, 3, 4, 8);
         for (; i <= hi - 2; i += 2)
@@ -1653,6 +1643,7 @@ KERNEL void product_16x28(const float *restrict a, const float *restrict b, floa
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
+
 /* Limits of the logits from column 24 on: -infinity past the vocabulary, where the exponential then is 0. */
 static const float cross_entropy_27_limits[] = {
     __builtin_inff(), __builtin_inff(), __builtin_inff(), -__builtin_inff(),
@@ -1768,6 +1759,7 @@ KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span pos
 
 /* C = A B on every row: [rows][28] x [28][16]. Tile 4 rows x 4 vectors, unrolled 16. 896 FLOPs a row. 176 bytes a
    row and 1,792 more. Used by: d_x. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_28x16_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -1856,8 +1848,6 @@ KERNEL void product_28x16(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_28x16_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_28x16_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_28x16_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -1869,6 +1859,7 @@ KERNEL void product_28x16(const float *restrict a, const float *restrict b, floa
 
 /* G = A^T B over all rows: [16][rows] x [rows][28]. Tile 8 rows x 3 vectors, unrolled 4. 896 FLOPs a row. 176 bytes
    a row and 12,544 more. Used by: gradient of lm_head. */
+
 /* One row of A and of B, the first of a chain of sums or a later one. In another order clang runs out of registers. */
 INLINE void outer_16x28_update_tile_3_row(v3f *sum, const float **x, const float **y, int64_t step_a, int64_t step_b,
     int height, int first)
@@ -2036,6 +2027,7 @@ KERNEL void outer_16x28_update(const float *restrict a, const float *restrict b,
 
 /* C = A B on every row: [rows][16] x [16][64], relu_grad. Tile 4 rows x 4 vectors, unrolled 16. 2048 FLOPs a row.
    576 bytes a row and 4,096 more. Used by: d_linear. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_16x64_relu_grad_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -2115,8 +2107,6 @@ KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restri
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x64_relu_grad_tile_4(a, b, c, h_in, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x64_relu_grad_tile_4(a, b, c, h_in, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x64_relu_grad_tile_4(a, b, c, h_in, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -2128,6 +2118,7 @@ KERNEL void product_16x64_relu_grad(const float *restrict a, const float *restri
 
 /* G = A^T B over all rows: [16][rows] x [rows][64]. Tile 8 rows x 3 vectors, unrolled 4. 2048 FLOPs a row. 320 bytes
    a row and 28,672 more. Used by: gradient of w2, gradient of w1. */
+
 /* One row of A and of B, the first of a chain of sums or a later one. In another order clang runs out of registers. */
 INLINE void outer_16x64_update_tile_3_row(v3f *sum, const float **x, const float **y, int64_t step_a, int64_t step_b,
     int height, int first)
@@ -2295,6 +2286,7 @@ KERNEL void outer_16x64_update(const float *restrict a, const float *restrict b,
 
 /* C = A B on every row: [rows][64] x [64][16]. Tile 4 rows x 4 vectors, unrolled 32. 2048 FLOPs a row. 320 bytes a
    row and 4,096 more. Used by: d_rms. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_64x16_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -2382,8 +2374,6 @@ KERNEL void product_64x16(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_64x16_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_64x16_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_64x16_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -2394,6 +2384,7 @@ KERNEL void product_64x16(const float *restrict a, const float *restrict b, floa
 /* ==== 17 clear_16 ================================================================================================= */
 
 /* Zeros: [rows][16]. 64 bytes a row. Used by: collect, gradient pos_emb, gradient tok_emb. */
+
 KERNEL void clear_16(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -2405,6 +2396,7 @@ KERNEL void clear_16(float *p, int64_t lo, int64_t hi)
 
 /* Each row by itself, [rows][16]: rms_grad, add, store, accumulate. 112 FLOPs a row. 388 bytes a row. Used by:
    rms_grad, d_r, collect. */
+
 KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_in, const float *r_in,
     const float *d_x_in, float *d_r_out, float *collect_sum, const int32_t *pair_of)
 {
@@ -2488,6 +2480,7 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_
 
 /* C = A B on every row: [rows][16] x [16][16]. Tile 4 rows x 4 vectors, unrolled 16. 512 FLOPs a row. 128 bytes a
    row and 1,024 more. Used by: d_a. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_16x16_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -2568,8 +2561,6 @@ KERNEL void product_16x16(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_16x16_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_16x16_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_16x16_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -2581,6 +2572,7 @@ KERNEL void product_16x16(const float *restrict a, const float *restrict b, floa
 
 /* G = A^T B over all rows: [16][rows] x [rows][16]. Tile 8 rows x 2 vectors, unrolled 4. 512 FLOPs a row. 128 bytes
    a row and 7,168 more. Used by: gradient of wo. */
+
 /* One row of A and of B, the first of a chain of sums or a later one. In another order clang runs out of registers. */
 INLINE void outer_16x16_update_tile_2_row(v2f *sum, const float **x, const float **y, int64_t step_a, int64_t step_b,
     int height, int first)
@@ -2676,6 +2668,7 @@ KERNEL void outer_16x16_update(const float *restrict a, const float *restrict b,
 /* ==== 21 clear_48 ================================================================================================= */
 
 /* Zeros: [rows][48]. 192 bytes a row. Used by: d_qkv. */
+
 KERNEL void clear_48(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -2687,6 +2680,7 @@ KERNEL void clear_48(float *p, int64_t lo, int64_t hi)
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 4. 128 FLOPs a key. 648 bytes a row
    and 16 a key. Used by: d_qkv. */
+
 /* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
 static inline void attention_grad_4x4_slopes(const float *restrict x, const float *restrict values,
     const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
@@ -2852,6 +2846,7 @@ KERNEL void attention_grad_4x4(const float *restrict qkv, const int32_t *restric
 
 /* C = A B on every row: [rows][48] x [48][16]. Tile 4 rows x 4 vectors, unrolled 32. 1536 FLOPs a row. 256 bytes a
    row and 3,072 more. Used by: d_rms. */
+
 /* One step, the first of a chain of sums or a later one: lane u of each a, and a row b of B. */
 INLINE void product_48x16_tile_4_fma(v4f *sum, const vf *a, v4f b, int u, int rows, int first)
 {
@@ -2939,8 +2934,6 @@ KERNEL void product_48x16(const float *restrict a, const float *restrict b, floa
         int64_t i = lo;
         for (; i <= hi - 4; i += 4)
             product_48x16_tile_4(a, b, c, i, n, stride, 4, 1, 8);
-        for (; i <= hi - 3; i += 3)
-            product_48x16_tile_4(a, b, c, i, n, stride, 3, 1, 8);
         for (; i <= hi - 2; i += 2)
             product_48x16_tile_4(a, b, c, i, n, stride, 2, 1, 8);
         for (; i <= hi - 1; i += 1)
@@ -2952,6 +2945,7 @@ KERNEL void product_48x16(const float *restrict a, const float *restrict b, floa
 
 /* G = A^T B over all rows: [16][rows] x [rows][48]. Tile 8 rows x 3 vectors, unrolled 4. 1536 FLOPs a row. 256 bytes
    a row and 21,504 more. Used by: gradient of wqkv. */
+
 /* One row of A and of B, the first of a chain of sums or a later one. In another order clang runs out of registers. */
 INLINE void outer_16x48_update_tile_3_row(v3f *sum, const float **x, const float **y, int64_t step_a, int64_t step_b,
     int height, int first)
@@ -3051,6 +3045,7 @@ KERNEL void outer_16x48_update(const float *restrict a, const float *restrict b,
 
 /* Each row by itself, [rows][16]: rms_grad, add, rms_grad, accumulate, accumulate. 208 FLOPs a row. 520 bytes a row.
    Used by: rms_grad, d_e, d_add, lookup_grad. */
+
 KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_rms_in, const float *e_in,
     const float *collect_in, const float *add_in, float *d_pos_emb_sum, const int32_t *pair_position,
     float *d_tok_emb_sum, const int32_t *pair_token)
@@ -3170,6 +3165,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_
 
 /* Each row by itself, [rows][16]: add, rms, store, rms, store. 112 FLOPs a row. 264 bytes a row. Used by: lookup,
    add, e, rms. */
+
 KERNEL void rows_lookup_to_rms_2(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token,
     const float *pos_emb_in, const int32_t *pair_position, float *e_out, float *rms_out)
 {

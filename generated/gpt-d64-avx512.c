@@ -558,6 +558,7 @@ static inline vf v_update(const rates *h, vf g, float *w, float *m, float *v)
 
 /* Each row by itself, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. 1,288 bytes a row. Used by:
    lookup, add, e, rms. */
+
 KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token,
     const float *pos_emb_in, const int32_t *pair_position, float *add_out, float *e_out, float *rms_out)
 {
@@ -648,6 +649,7 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, 
 
 /* C = A B on every row: [rows][64] x [64][192]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
    a row and 49,152 more. Used by: qkv. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_64x192_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -673,7 +675,7 @@ INLINE void product_64x192_tile_4(const float *a, const float *b, float *c, int6
         UNROLL for (int u = 0; u < 4; u++)
             product_64x192_tile_4_step(sum[u % chains], x + u, y + u * 192, rows);
         x += 4;
-        y += 768;
+        y += 4 * 192;
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -693,12 +695,6 @@ KERNEL void product_64x192(const float *restrict a, const float *restrict b, flo
         for (; i + 6 <= hi; i += 6) {
             product_64x192_tile_4(a, b, c, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x192_tile_4(a, b, c, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x192_tile_4(a, b, c, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_64x192_tile_4(a, b, c, i, n, 3, 1);
         }
@@ -715,6 +711,7 @@ KERNEL void product_64x192(const float *restrict a, const float *restrict b, flo
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. 1,032 bytes a row and 16 a
    key. Used by: a. */
+
 /* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
 static inline void attention_4x16_scores(const float *restrict x, const float *restrict keys,
     const int32_t *restrict key_rows, int64_t count, float *restrict scores)
@@ -906,6 +903,7 @@ KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict an
 
 /* C = A B on every row: [rows][64] x [64][64], add. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. 772 bytes
    a row and 16,384 more. Used by: r. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_64x64_transposed_add_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -918,8 +916,8 @@ INLINE void product_64x64_transposed_add_tile_4_step(vf sum[][4], const float *x
 }
 
 /* `rows` rows of C from row i on, 64 columns from column n on. */
-INLINE void product_64x64_transposed_add_tile_4(const float *a, const float *b, float *c, float *panel,
-    const float *e_in, const int32_t *pair_of, int64_t i, int64_t n, int rows, int chains)
+INLINE void product_64x64_transposed_add_tile_4(const float *a, float *c, float *panel, const float *e_in,
+    const int32_t *pair_of, int64_t i, int64_t n, int rows, int chains)
 {
     const float *x = a + i * 64;
     const float *y = panel;
@@ -932,7 +930,7 @@ INLINE void product_64x64_transposed_add_tile_4(const float *a, const float *b, 
         UNROLL for (int u = 0; u < 4; u++)
             product_64x64_transposed_add_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
         x += 4;
-        y += 256;
+        y += 4 * 64;
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -955,22 +953,16 @@ KERNEL void product_64x64_transposed_add(const float *restrict a, const float *r
                 v_transpose(panel + u * 64 + j, 64, corner + j * 64 + u, 64);
         int64_t i = lo;
         for (; i + 6 <= hi; i += 6) {
-            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 6, 1);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 4, 1);
+            product_64x64_transposed_add_tile_4(a, c, panel, e_in, pair_of, i, n, 6, 1);
         }
         for (; i + 3 <= hi; i += 3) {
-            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 3, 1);
+            product_64x64_transposed_add_tile_4(a, c, panel, e_in, pair_of, i, n, 3, 1);
         }
         for (; i + 2 <= hi; i += 2) {
-            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 2, 1);
+            product_64x64_transposed_add_tile_4(a, c, panel, e_in, pair_of, i, n, 2, 1);
         }
         for (; i + 1 <= hi; i += 1) {
-            product_64x64_transposed_add_tile_4(a, b, c, panel, e_in, pair_of, i, n, 1, 2);
+            product_64x64_transposed_add_tile_4(a, c, panel, e_in, pair_of, i, n, 1, 2);
         }
     }
 }
@@ -978,6 +970,7 @@ KERNEL void product_64x64_transposed_add(const float *restrict a, const float *r
 /* ==== 7 rows_rms ================================================================================================== */
 
 /* Each row by itself, [rows][64]: rms, store. 192 FLOPs a row. 512 bytes a row. Used by: rms. */
+
 KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 {
     int64_t r = lo;
@@ -1023,6 +1016,7 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 
 /* C = A B on every row: [rows][64] x [64][256], relu. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,344
    bytes a row and 69,632 more. Used by: h. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_64x256_relu_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -1049,7 +1043,7 @@ INLINE void product_64x256_relu_tile_4(const float *a, const float *b, float *c,
         UNROLL for (int u = 0; u < 4; u++)
             product_64x256_relu_tile_4_step(sum[u % chains], x + u, y + u * 272, rows);
         x += 4;
-        y += 1088;
+        y += 4 * 272;
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1070,12 +1064,6 @@ KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b
         for (; i + 6 <= hi; i += 6) {
             product_64x256_relu_tile_4(a, b, c, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x256_relu_tile_4(a, b, c, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x256_relu_tile_4(a, b, c, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_64x256_relu_tile_4(a, b, c, i, n, 3, 1);
         }
@@ -1092,6 +1080,7 @@ KERNEL void product_64x256_relu(const float *restrict a, const float *restrict b
 
 /* C = A B on every row: [rows][256] x [256][64], add. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,600
    bytes a row and 69,632 more. Used by: x. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_256x64_transposed_add_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -1104,8 +1093,8 @@ INLINE void product_256x64_transposed_add_tile_4_step(vf sum[][4], const float *
 }
 
 /* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
-INLINE void product_256x64_transposed_add_tile_4(const float *a, const float *b, float *c, float *panel,
-    const float *r_in, int64_t i, int64_t n, int64_t from, int rows, int chains)
+INLINE void product_256x64_transposed_add_tile_4(const float *a, float *c, float *panel, const float *r_in, int64_t i,
+    int64_t n, int64_t from, int rows, int chains)
 {
     const float *x = a + i * 272 + from;
     const float *y = panel;
@@ -1122,7 +1111,7 @@ INLINE void product_256x64_transposed_add_tile_4(const float *a, const float *b,
         UNROLL for (int u = 0; u < 4; u++)
             product_256x64_transposed_add_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
         x += 4;
-        y += 256;
+        y += 4 * 64;
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1151,22 +1140,16 @@ KERNEL void product_256x64_transposed_add(const float *restrict a, const float *
                     v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 6, 1);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 5, 1);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 4, 1);
+                product_256x64_transposed_add_tile_4(a, c, panel, r_in, i, n, from, 6, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 3, 1);
+                product_256x64_transposed_add_tile_4(a, c, panel, r_in, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 2, 1);
+                product_256x64_transposed_add_tile_4(a, c, panel, r_in, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                product_256x64_transposed_add_tile_4(a, b, c, panel, r_in, i, n, from, 1, 2);
+                product_256x64_transposed_add_tile_4(a, c, panel, r_in, i, n, from, 1, 2);
             }
         }
     }
@@ -1176,6 +1159,7 @@ KERNEL void product_256x64_transposed_add(const float *restrict a, const float *
 
 /* C = A B on every row: [rows][64] x [64][32]. Tile 12 rows x 2 vectors, unrolled 4. 4096 FLOPs a row. 384 bytes a
    row and 8,192 more. Used by: logits. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_64x32_transposed_tile_2_step(vf sum[][2], const float *x, const float *y, int rows)
 {
@@ -1188,8 +1172,8 @@ INLINE void product_64x32_transposed_tile_2_step(vf sum[][2], const float *x, co
 }
 
 /* `rows` rows of C from row i on, 32 columns from column n on. */
-INLINE void product_64x32_transposed_tile_2(const float *a, const float *b, float *c, float *panel, int64_t i,
-    int64_t n, int rows, int chains)
+INLINE void product_64x32_transposed_tile_2(const float *a, float *c, float *panel, int64_t i, int64_t n, int rows,
+    int chains)
 {
     const float *x = a + i * 64;
     const float *y = panel;
@@ -1202,7 +1186,7 @@ INLINE void product_64x32_transposed_tile_2(const float *a, const float *b, floa
         UNROLL for (int u = 0; u < 4; u++)
             product_64x32_transposed_tile_2_step(sum[u % chains], x + u, y + u * 32, rows);
         x += 4;
-        y += 128;
+        y += 4 * 32;
     }
     if (chains > 2) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1232,34 +1216,19 @@ KERNEL void product_64x32_transposed(const float *restrict a, const float *restr
                 v_transpose(panel + u * 32 + j, 32, corner + j * 64 + u, 64);
         int64_t i = lo;
         for (; i + 12 <= hi; i += 12) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 12, 1);
-        }
-        for (; i + 10 <= hi; i += 10) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 10, 1);
-        }
-        for (; i + 8 <= hi; i += 8) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 8, 1);
-        }
-        for (; i + 7 <= hi; i += 7) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 7, 1);
+            product_64x32_transposed_tile_2(a, c, panel, i, n, 12, 1);
         }
         for (; i + 6 <= hi; i += 6) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 6, 1);
-        }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 4, 1);
+            product_64x32_transposed_tile_2(a, c, panel, i, n, 6, 1);
         }
         for (; i + 3 <= hi; i += 3) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 3, 2);
+            product_64x32_transposed_tile_2(a, c, panel, i, n, 3, 2);
         }
         for (; i + 2 <= hi; i += 2) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 2, 2);
+            product_64x32_transposed_tile_2(a, c, panel, i, n, 2, 2);
         }
         for (; i + 1 <= hi; i += 1) {
-            product_64x32_transposed_tile_2(a, b, c, panel, i, n, 1, 4);
+            product_64x32_transposed_tile_2(a, c, panel, i, n, 1, 4);
         }
     }
 }
@@ -1267,6 +1236,7 @@ KERNEL void product_64x32_transposed(const float *restrict a, const float *restr
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 256 bytes a row. Used by: loss. */
+
 /* Limits of the logits from column 16 on: -infinity past the vocabulary, where the exponential then is 0. */
 static const float cross_entropy_27_limits[] = {
     __builtin_inff(), __builtin_inff(), __builtin_inff(), __builtin_inff(), __builtin_inff(), __builtin_inff(),
@@ -1385,6 +1355,7 @@ KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span pos
 
 /* C = A B on every row: [rows][27] x [27][64]. Tile 6 rows x 4 vectors, unrolled 4. 3456 FLOPs a row. 384 bytes a
    row and 6,912 more. Used by: d_x. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_27x64_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -1410,7 +1381,7 @@ INLINE void product_27x64_tile_4(const float *a, const float *b, float *c, int64
         UNROLL for (int u = 0; u < 4; u++)
             product_27x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
         x += 4;
-        y += 256;
+        y += 4 * 64;
     }
     UNROLL for (int u = 0; u < 3; u++)
         product_27x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
@@ -1432,12 +1403,6 @@ KERNEL void product_27x64(const float *restrict a, const float *restrict b, floa
         for (; i + 6 <= hi; i += 6) {
             product_27x64_tile_4(a, b, c, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_27x64_tile_4(a, b, c, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_27x64_tile_4(a, b, c, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_27x64_tile_4(a, b, c, i, n, 3, 1);
         }
@@ -1454,6 +1419,7 @@ KERNEL void product_27x64(const float *restrict a, const float *restrict b, floa
 
 /* G = A^T B over all rows: [32][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 4096 FLOPs a row. 384
    bytes a row and 49,152 more. Used by: gradient of lm_head. */
+
 /* One row of A and of B. */
 INLINE void outer_32x64_update_tile_2_row(vf sum[][2], const float *x, const float *y, int height)
 {
@@ -1538,6 +1504,7 @@ KERNEL void outer_32x64_update(const float *restrict a, const float *restrict b,
 
 /* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row.
    2,432 bytes a row and 69,632 more. Used by: d_linear. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_64x256_relu_grad_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -1564,7 +1531,7 @@ INLINE void product_64x256_relu_grad_tile_4(const float *a, const float *b, floa
         UNROLL for (int u = 0; u < 4; u++)
             product_64x256_relu_grad_tile_4_step(sum[u % chains], x + u, y + u * 272, rows);
         x += 4;
-        y += 1088;
+        y += 4 * 272;
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1585,12 +1552,6 @@ KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restr
         for (; i + 6 <= hi; i += 6) {
             product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_64x256_relu_grad_tile_4(a, b, c, h_in, i, n, 3, 1);
         }
@@ -1607,6 +1568,7 @@ KERNEL void product_64x256_relu_grad(const float *restrict a, const float *restr
 
 /* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 8 rows x 3 vectors, unrolled 2. 32768 FLOPs a row. 1,344
    bytes a row and 417,792 more. Used by: gradient of w2, gradient of w1. */
+
 /* One row of A and of B. */
 INLINE void outer_64x256_update_tile_3_row(vf sum[][3], const float *x, const float *y, int height)
 {
@@ -1745,6 +1707,7 @@ KERNEL void outer_64x256_update(const float *restrict a, const float *restrict b
 
 /* C = A B on every row: [rows][256] x [256][64]. Tile 6 rows x 4 vectors, unrolled 4. 32768 FLOPs a row. 1,344 bytes
    a row and 69,632 more. Used by: d_rms. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_256x64_transposed_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -1757,8 +1720,8 @@ INLINE void product_256x64_transposed_tile_4_step(vf sum[][4], const float *x, c
 }
 
 /* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
-INLINE void product_256x64_transposed_tile_4(const float *a, const float *b, float *c, float *panel, int64_t i,
-    int64_t n, int64_t from, int rows, int chains)
+INLINE void product_256x64_transposed_tile_4(const float *a, float *c, float *panel, int64_t i, int64_t n,
+    int64_t from, int rows, int chains)
 {
     const float *x = a + i * 272 + from;
     const float *y = panel;
@@ -1775,7 +1738,7 @@ INLINE void product_256x64_transposed_tile_4(const float *a, const float *b, flo
         UNROLL for (int u = 0; u < 4; u++)
             product_256x64_transposed_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
         x += 4;
-        y += 256;
+        y += 4 * 64;
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1804,22 +1767,16 @@ KERNEL void product_256x64_transposed(const float *restrict a, const float *rest
                     v_transpose(panel + u * 64 + j, 64, corner + j * 272 + u, 272);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 6, 1);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 5, 1);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 4, 1);
+                product_256x64_transposed_tile_4(a, c, panel, i, n, from, 6, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 3, 1);
+                product_256x64_transposed_tile_4(a, c, panel, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 2, 1);
+                product_256x64_transposed_tile_4(a, c, panel, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                product_256x64_transposed_tile_4(a, b, c, panel, i, n, from, 1, 2);
+                product_256x64_transposed_tile_4(a, c, panel, i, n, from, 1, 2);
             }
         }
     }
@@ -1828,6 +1785,7 @@ KERNEL void product_256x64_transposed(const float *restrict a, const float *rest
 /* ==== 17 clear_64 ================================================================================================= */
 
 /* Zeros: [rows][64]. 256 bytes a row. Used by: collect, gradient pos_emb, gradient tok_emb. */
+
 KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -1839,6 +1797,7 @@ KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 
 /* Each row by itself, [rows][64]: rms_grad, add, store, accumulate. 448 FLOPs a row. 1,540 bytes a row. Used by:
    rms_grad, d_r, collect. */
+
 KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_in, const float *r_in,
     const float *d_x_in, float *d_r_out, float *collect_sum, const int32_t *pair_of)
 {
@@ -1922,6 +1881,7 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 6 rows x 4 vectors, unrolled 4. 8192 FLOPs a row. 512 bytes a
    row and 16,384 more. Used by: d_a. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_64x64_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -1947,7 +1907,7 @@ INLINE void product_64x64_tile_4(const float *a, const float *b, float *c, int64
         UNROLL for (int u = 0; u < 4; u++)
             product_64x64_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
         x += 4;
-        y += 256;
+        y += 4 * 64;
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -1967,12 +1927,6 @@ KERNEL void product_64x64(const float *restrict a, const float *restrict b, floa
         for (; i + 6 <= hi; i += 6) {
             product_64x64_tile_4(a, b, c, i, n, 6, 1);
         }
-        for (; i + 5 <= hi; i += 5) {
-            product_64x64_tile_4(a, b, c, i, n, 5, 1);
-        }
-        for (; i + 4 <= hi; i += 4) {
-            product_64x64_tile_4(a, b, c, i, n, 4, 1);
-        }
         for (; i + 3 <= hi; i += 3) {
             product_64x64_tile_4(a, b, c, i, n, 3, 1);
         }
@@ -1989,6 +1943,7 @@ KERNEL void product_64x64(const float *restrict a, const float *restrict b, floa
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 12 rows x 2 vectors, unrolled 2. 8192 FLOPs a row. 512
    bytes a row and 98,304 more. Used by: gradient of wo. */
+
 /* One row of A and of B. */
 INLINE void outer_64x64_update_tile_2_row(vf sum[][2], const float *x, const float *y, int height)
 {
@@ -2072,6 +2027,7 @@ KERNEL void outer_64x64_update(const float *restrict a, const float *restrict b,
 /* ==== 21 clear_192 ================================================================================================ */
 
 /* Zeros: [rows][192]. 768 bytes a row. Used by: d_qkv. */
+
 KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -2083,6 +2039,7 @@ KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. 2,568 bytes a
    row and 16 a key. Used by: d_qkv. */
+
 /* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
 static inline void attention_grad_4x16_slopes(const float *restrict x, const float *restrict values,
     const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
@@ -2223,6 +2180,7 @@ KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restri
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 6 rows x 4 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
    a row and 49,152 more. Used by: d_rms. */
+
 /* One step: a number of every row of A, and a row of B. */
 INLINE void product_192x64_transposed_tile_4_step(vf sum[][4], const float *x, const float *y, int rows)
 {
@@ -2235,8 +2193,8 @@ INLINE void product_192x64_transposed_tile_4_step(vf sum[][4], const float *x, c
 }
 
 /* `rows` rows of C from row i on, 64 columns from column n on, the block of the inner size at `from`. */
-INLINE void product_192x64_transposed_tile_4(const float *a, const float *b, float *c, float *panel, int64_t i,
-    int64_t n, int64_t from, int rows, int chains)
+INLINE void product_192x64_transposed_tile_4(const float *a, float *c, float *panel, int64_t i, int64_t n,
+    int64_t from, int rows, int chains)
 {
     const float *x = a + i * 192 + from;
     const float *y = panel;
@@ -2253,7 +2211,7 @@ INLINE void product_192x64_transposed_tile_4(const float *a, const float *b, flo
         UNROLL for (int u = 0; u < 4; u++)
             product_192x64_transposed_tile_4_step(sum[u % chains], x + u, y + u * 64, rows);
         x += 4;
-        y += 256;
+        y += 4 * 64;
     }
     if (chains > 1) {
         UNROLL for (int r = 0; r < rows; r++)
@@ -2282,22 +2240,16 @@ KERNEL void product_192x64_transposed(const float *restrict a, const float *rest
                     v_transpose(panel + u * 64 + j, 64, corner + j * 192 + u, 192);
             int64_t i = lo;
             for (; i + 6 <= hi; i += 6) {
-                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 6, 1);
-            }
-            for (; i + 5 <= hi; i += 5) {
-                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 5, 1);
-            }
-            for (; i + 4 <= hi; i += 4) {
-                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 4, 1);
+                product_192x64_transposed_tile_4(a, c, panel, i, n, from, 6, 1);
             }
             for (; i + 3 <= hi; i += 3) {
-                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 3, 1);
+                product_192x64_transposed_tile_4(a, c, panel, i, n, from, 3, 1);
             }
             for (; i + 2 <= hi; i += 2) {
-                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 2, 1);
+                product_192x64_transposed_tile_4(a, c, panel, i, n, from, 2, 1);
             }
             for (; i + 1 <= hi; i += 1) {
-                product_192x64_transposed_tile_4(a, b, c, panel, i, n, from, 1, 2);
+                product_192x64_transposed_tile_4(a, c, panel, i, n, from, 1, 2);
             }
         }
     }
@@ -2307,6 +2259,7 @@ KERNEL void product_192x64_transposed(const float *restrict a, const float *rest
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 8 rows x 3 vectors, unrolled 2. 24576 FLOPs a row. 1,024
    bytes a row and 294,912 more. Used by: gradient of wqkv. */
+
 /* One row of A and of B. */
 INLINE void outer_64x192_update_tile_3_row(vf sum[][3], const float *x, const float *y, int height)
 {
@@ -2389,6 +2342,7 @@ KERNEL void outer_64x192_update(const float *restrict a, const float *restrict b
 
 /* Each row by itself, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 832 FLOPs a row. 2,056 bytes a
    row. Used by: rms_grad, d_e, d_add, lookup_grad. */
+
 KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_rms_in, const float *e_in,
     const float *collect_in, const float *add_in, float *d_pos_emb_sum, const int32_t *pair_position,
     float *d_tok_emb_sum, const int32_t *pair_token)
@@ -2508,6 +2462,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_
 
 /* Each row by itself, [rows][64]: add, rms, store, rms, store. 448 FLOPs a row. 1,032 bytes a row. Used by: lookup,
    add, e, rms. */
+
 KERNEL void rows_lookup_to_rms_2(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token,
     const float *pos_emb_in, const int32_t *pair_position, float *e_out, float *rms_out)
 {

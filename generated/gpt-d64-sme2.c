@@ -846,6 +846,7 @@ static void write_packed(eegen *s, int64_t thread, int64_t threads)
 
 /* Each row by itself, [rows][64]: add, store, rms, store, rms, store. 448 FLOPs a row. 1,288 bytes a row. Used by:
    lookup, add, e, rms. */
+
 KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token,
     const float *pos_emb_in, const int32_t *pair_position, float *add_out, float *e_out, float *rms_out)
 {
@@ -884,6 +885,7 @@ KERNEL void rows_lookup_to_rms(int64_t lo, int64_t hi, const float *tok_emb_in, 
 
 /* C = A B on every row: [rows][64] x [64][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024 bytes
    a row and 49,152 more. Used by: qkv. */
+
 /* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
 INLINE void product_64x192_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
     int high) __arm_streaming __arm_inout("za")
@@ -904,8 +906,8 @@ INLINE void product_64x192_block_2x2(const float *b, float *c, const float *x, i
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 768;
+        x += 4 * 16 * high;
+        y += 4 * 192;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -915,7 +917,7 @@ INLINE void product_64x192_block_2x2(const float *b, float *c, const float *x, i
     uint32_t slice;
     to = c + top0 * 192 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 768) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 192) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 192);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 192 + 16);
@@ -927,7 +929,7 @@ INLINE void product_64x192_block_2x2(const float *b, float *c, const float *x, i
     }
     to = c + top1 * 192 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 768) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 192) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes0, to + q * 192);
             svst1_hor_za32(3, slice + q, lanes1, to + q * 192 + 16);
@@ -962,8 +964,8 @@ INLINE void product_64x192_block_1x4(const float *b, float *c, const float *x, i
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 768;
+        x += 4 * 16 * high;
+        y += 4 * 192;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -971,7 +973,7 @@ INLINE void product_64x192_block_1x4(const float *b, float *c, const float *x, i
     uint32_t slice;
     to = c + top0 * 192 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 768) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 192) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 192);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 192 + 16);
@@ -991,21 +993,21 @@ INLINE void product_64x192_block_1x4(const float *b, float *c, const float *x, i
 INLINE void product_64x192_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
-            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 16 * 64);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 16 * 64 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -1017,7 +1019,7 @@ INLINE void product_64x192_chunk_2(const float *from, float *to) __arm_streaming
 INLINE void product_64x192_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
@@ -1025,22 +1027,22 @@ INLINE void product_64x192_chunk_1(const float *from, float *to) __arm_streaming
             svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -1073,6 +1075,7 @@ STREAMING KERNEL void product_64x192(const float *restrict a, const float *restr
 
 /* Causal attention of each prefix over its ancestors: 4 heads of 16. 256 FLOPs a key. 1,032 bytes a row and 16 a
    key. Used by: a. */
+
 /* Dot products of a query with its keys: scores [quads][4 heads][4 keys]. */
 static inline void attention_4x16_scores(const float *restrict x, const float *restrict keys,
     const int32_t *restrict key_rows, int64_t count, float *restrict scores)
@@ -1309,6 +1312,7 @@ KERNEL void attention_4x16(const float *restrict qkv, const int32_t *restrict an
 
 /* C = A B on every row: [rows][64] x [64][64], add. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 772
    bytes a row and 16,384 more. Used by: r. */
+
 /* A finished slice of sums x of row i, the columns from n on. */
 INLINE void product_64x64_add_store(svbool_t pg, const float *e_in, const int32_t *pair_of, float *to, int64_t i,
     int64_t n, zf x) __arm_streaming
@@ -1336,8 +1340,8 @@ INLINE void product_64x64_add_block_2x2(const float *b, float *c, const float *e
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -1347,7 +1351,7 @@ INLINE void product_64x64_add_block_2x2(const float *b, float *c, const float *e
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
             product_64x64_add_store(lanes0, e_in, pair_of, to + q * 64, top0 + slice + q, n, x0);
@@ -1363,7 +1367,7 @@ INLINE void product_64x64_add_block_2x2(const float *b, float *c, const float *e
     }
     to = c + top1 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
             product_64x64_add_store(lanes0, e_in, pair_of, to + q * 64, top1 + slice + q, n, x0);
@@ -1402,8 +1406,8 @@ INLINE void product_64x64_add_block_1x4(const float *b, float *c, const float *e
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -1411,7 +1415,7 @@ INLINE void product_64x64_add_block_1x4(const float *b, float *c, const float *e
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
             product_64x64_add_store(lanes0, e_in, pair_of, to + q * 64, top0 + slice + q, n, x0);
@@ -1439,21 +1443,21 @@ INLINE void product_64x64_add_block_1x4(const float *b, float *c, const float *e
 INLINE void product_64x64_add_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
-            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 16 * 64);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 16 * 64 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -1465,7 +1469,7 @@ INLINE void product_64x64_add_chunk_2(const float *from, float *to) __arm_stream
 INLINE void product_64x64_add_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
@@ -1473,22 +1477,22 @@ INLINE void product_64x64_add_chunk_1(const float *from, float *to) __arm_stream
             svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -1520,6 +1524,7 @@ STREAMING KERNEL void product_64x64_add(const float *restrict a, const float *re
 /* ==== 7 rows_rms ================================================================================================== */
 
 /* Each row by itself, [rows][64]: rms, store. 192 FLOPs a row. 512 bytes a row. Used by: rms. */
+
 KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 {
     int64_t r = lo;
@@ -1542,6 +1547,7 @@ KERNEL void rows_rms(int64_t lo, int64_t hi, const float *r_in, float *rms_out)
 
 /* C = A B on every row: [rows][64] x [64][256], relu. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
    bytes a row and 69,632 more. Used by: h. */
+
 /* A finished slice of sums x of row i, the columns from n on. */
 INLINE void product_64x256_relu_store(svbool_t pg, float *to, int64_t i, int64_t n, zf x) __arm_streaming
 {
@@ -1570,8 +1576,8 @@ INLINE void product_64x256_relu_block_2x2(const float *b, float *c, const float 
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 1088;
+        x += 4 * 16 * high;
+        y += 4 * 272;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -1581,7 +1587,7 @@ INLINE void product_64x256_relu_block_2x2(const float *b, float *c, const float 
     uint32_t slice;
     to = c + top0 * 272 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 1088) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
             product_64x256_relu_store(lanes0, to + q * 272, top0 + slice + q, n, x0);
@@ -1597,7 +1603,7 @@ INLINE void product_64x256_relu_block_2x2(const float *b, float *c, const float 
     }
     to = c + top1 * 272 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 1088) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
             product_64x256_relu_store(lanes0, to + q * 272, top1 + slice + q, n, x0);
@@ -1636,8 +1642,8 @@ INLINE void product_64x256_relu_block_1x4(const float *b, float *c, const float 
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 1088;
+        x += 4 * 16 * high;
+        y += 4 * 272;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -1645,7 +1651,7 @@ INLINE void product_64x256_relu_block_1x4(const float *b, float *c, const float 
     uint32_t slice;
     to = c + top0 * 272 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 1088) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
             product_64x256_relu_store(lanes0, to + q * 272, top0 + slice + q, n, x0);
@@ -1673,21 +1679,21 @@ INLINE void product_64x256_relu_block_1x4(const float *b, float *c, const float 
 INLINE void product_64x256_relu_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
-            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 16 * 64);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 16 * 64 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -1699,7 +1705,7 @@ INLINE void product_64x256_relu_chunk_2(const float *from, float *to) __arm_stre
 INLINE void product_64x256_relu_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
@@ -1707,22 +1713,22 @@ INLINE void product_64x256_relu_chunk_1(const float *from, float *to) __arm_stre
             svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -1755,6 +1761,7 @@ STREAMING KERNEL void product_64x256_relu(const float *restrict a, const float *
 
 /* C = A B on every row: [rows][256] x [256][64], add. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,600
    bytes a row and 65,536 more. Used by: x. */
+
 /* A finished slice of sums x of row i, the columns from n on. */
 INLINE void product_256x64_add_store(svbool_t pg, const float *r_in, float *to, int64_t i, int64_t n,
     zf x) __arm_streaming
@@ -1782,8 +1789,8 @@ INLINE void product_256x64_add_block_2x2(const float *b, float *c, const float *
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -1793,7 +1800,7 @@ INLINE void product_256x64_add_block_2x2(const float *b, float *c, const float *
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
             product_256x64_add_store(lanes0, r_in, to + q * 64, top0 + slice + q, n, x0);
@@ -1809,7 +1816,7 @@ INLINE void product_256x64_add_block_2x2(const float *b, float *c, const float *
     }
     to = c + top1 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
             product_256x64_add_store(lanes0, r_in, to + q * 64, top1 + slice + q, n, x0);
@@ -1848,8 +1855,8 @@ INLINE void product_256x64_add_block_1x4(const float *b, float *c, const float *
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -1857,7 +1864,7 @@ INLINE void product_256x64_add_block_1x4(const float *b, float *c, const float *
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
             product_256x64_add_store(lanes0, r_in, to + q * 64, top0 + slice + q, n, x0);
@@ -1885,21 +1892,21 @@ INLINE void product_256x64_add_block_1x4(const float *b, float *c, const float *
 INLINE void product_256x64_add_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 1088) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 272);
             svld1_hor_za32(1, slice + q, all, from + q * 272 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 272 + 4352);
-            svld1_hor_za32(3, slice + q, all, from + q * 272 + 4368);
+            svld1_hor_za32(2, slice + q, all, from + q * 272 + 16 * 272);
+            svld1_hor_za32(3, slice + q, all, from + q * 272 + 16 * 272 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -1911,7 +1918,7 @@ INLINE void product_256x64_add_chunk_2(const float *from, float *to) __arm_strea
 INLINE void product_256x64_add_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 1088) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 272);
             svld1_hor_za32(1, slice + q, all, from + q * 272 + 16);
@@ -1919,22 +1926,22 @@ INLINE void product_256x64_add_chunk_1(const float *from, float *to) __arm_strea
             svld1_hor_za32(3, slice + q, all, from + q * 272 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -1968,6 +1975,7 @@ STREAMING KERNEL void product_256x64_add(const float *restrict a, const float *r
 
 /* C = A B on every row: [rows][64] x [64][28]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368 bytes a
    row and 7,168 more. Used by: logits. */
+
 /* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
 INLINE void product_64x28_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
     int high) __arm_streaming __arm_inout("za")
@@ -1988,8 +1996,8 @@ INLINE void product_64x28_block_2x2(const float *b, float *c, const float *x, in
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 112;
+        x += 4 * 16 * high;
+        y += 4 * 28;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -1999,7 +2007,7 @@ INLINE void product_64x28_block_2x2(const float *b, float *c, const float *x, in
     uint32_t slice;
     to = c + top0 * 28 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 112) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 28) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 28);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 28 + 16);
@@ -2011,7 +2019,7 @@ INLINE void product_64x28_block_2x2(const float *b, float *c, const float *x, in
     }
     to = c + top1 * 28 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 112) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 28) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes0, to + q * 28);
             svst1_hor_za32(3, slice + q, lanes1, to + q * 28 + 16);
@@ -2040,8 +2048,8 @@ INLINE void product_64x28_block_1x2(const float *b, float *c, const float *x, in
             svmopa_za32_f32_m(0, all, all, x0, y0);
             svmopa_za32_f32_m(1, all, all, x0, y1);
         }
-        x += 64 * high;
-        y += 112;
+        x += 4 * 16 * high;
+        y += 4 * 28;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -2049,7 +2057,7 @@ INLINE void product_64x28_block_1x2(const float *b, float *c, const float *x, in
     uint32_t slice;
     to = c + top0 * 28 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 112) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 28) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 28);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 28 + 16);
@@ -2065,21 +2073,21 @@ INLINE void product_64x28_block_1x2(const float *b, float *c, const float *x, in
 INLINE void product_64x28_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
-            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 16 * 64);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 16 * 64 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -2091,7 +2099,7 @@ INLINE void product_64x28_chunk_2(const float *from, float *to) __arm_streaming 
 INLINE void product_64x28_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
@@ -2099,22 +2107,22 @@ INLINE void product_64x28_chunk_1(const float *from, float *to) __arm_streaming 
             svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -2146,6 +2154,7 @@ STREAMING KERNEL void product_64x28(const float *restrict a, const float *restri
 /* ==== 11 cross_entropy_27 ========================================================================================= */
 
 /* Softmax, cross-entropy and its gradient in place: [rows][27]. 162 FLOPs a row. 224 bytes a row. Used by: loss. */
+
 /* Limits of the logits from column 24 on: -infinity past the vocabulary, where the exponential then is 0. */
 static const float cross_entropy_27_limits[] = {
     __builtin_inff(), __builtin_inff(), __builtin_inff(), -__builtin_inff(),
@@ -2261,6 +2270,7 @@ KERNEL double cross_entropy_27(const eegen *s, float *logits, span all, span pos
 
 /* C = A B on every row: [rows][28] x [28][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368 bytes a
    row and 7,168 more. Used by: d_x. */
+
 /* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
 INLINE void product_28x64_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
     int high) __arm_streaming __arm_inout("za")
@@ -2281,8 +2291,8 @@ INLINE void product_28x64_block_2x2(const float *b, float *c, const float *x, in
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -2292,7 +2302,7 @@ INLINE void product_28x64_block_2x2(const float *b, float *c, const float *x, in
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
@@ -2304,7 +2314,7 @@ INLINE void product_28x64_block_2x2(const float *b, float *c, const float *x, in
     }
     to = c + top1 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(3, slice + q, lanes1, to + q * 64 + 16);
@@ -2339,8 +2349,8 @@ INLINE void product_28x64_block_1x4(const float *b, float *c, const float *x, in
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -2348,7 +2358,7 @@ INLINE void product_28x64_block_1x4(const float *b, float *c, const float *x, in
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
@@ -2369,21 +2379,21 @@ INLINE void product_28x64_rest_2(const float *from, float *to) __arm_streaming _
 {
     const svbool_t all = svptrue_b32();
     const svbool_t some = svwhilelt_b32_s64(0, 12);
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 112) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 28) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 28);
             svld1_hor_za32(1, slice + q, some, from + q * 28 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 28 + 448);
-            svld1_hor_za32(3, slice + q, some, from + q * 28 + 464);
+            svld1_hor_za32(2, slice + q, all, from + q * 28 + 16 * 28);
+            svld1_hor_za32(3, slice + q, some, from + q * 28 + 16 * 28 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 12; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 12; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -2396,18 +2406,18 @@ INLINE void product_28x64_rest_1(const float *from, float *to) __arm_streaming _
 {
     const svbool_t all = svptrue_b32();
     const svbool_t some = svwhilelt_b32_s64(0, 12);
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 112) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 28) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 28);
             svld1_hor_za32(1, slice + q, some, from + q * 28 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 12; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 12; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
@@ -2439,6 +2449,7 @@ STREAMING KERNEL void product_28x64(const float *restrict a, const float *restri
 
 /* G = A^T B over all rows: [28][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 3584 FLOPs a row. 368
    bytes a row and 50,176 more. Used by: gradient of lm_head. */
+
 /* One row of A and of B. */
 INLINE void outer_28x64_update_block_2x2_row(svbool_t lanes_m0, svbool_t lanes_m1, svbool_t lanes_n0,
     svbool_t lanes_n1, const float *x, const float *y) __arm_streaming __arm_inout("za")
@@ -2472,8 +2483,8 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_28x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 28, y + u * 64);
-        x += 112;
-        y += 256;
+        x += 4 * 28;
+        y += 4 * 64;
     }
     for (; r > 0; r--) {
         outer_28x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x, y);
@@ -2485,7 +2496,7 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
         int64_t at;
         /* The new weights return to ZA and leave it by columns. */
         at = m * 64 + n;
-        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 128) {
+        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 2 * 64) {
             UNROLL for (uint32_t q = 0; q < 2; q++) {
                 const int64_t at0 = at + q * 64;
                 const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
@@ -2498,7 +2509,7 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
             }
         }
         at = (m + 16) * 64 + n;
-        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 128) {
+        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 2 * 64) {
             UNROLL for (uint32_t q = 0; q < 2; q++) {
                 const int64_t at0 = at + q * 64;
                 const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
@@ -2512,14 +2523,14 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
         }
         float *to;
         to = packed + n * 28 + m;
-        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 112) {
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 28) {
             UNROLL for (uint32_t q = 0; q < 4; q++) {
                 svst1_ver_za32(0, slice + q, lanes_m0, to + q * 28);
                 svst1_ver_za32(2, slice + q, lanes_m1, to + q * 28 + 16);
             }
         }
         to = packed + (n + 16) * 28 + m;
-        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 112) {
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 28) {
             UNROLL for (uint32_t q = 0; q < 4; q++) {
                 svst1_ver_za32(1, slice + q, lanes_m0, to + q * 28);
                 svst1_ver_za32(3, slice + q, lanes_m1, to + q * 28 + 16);
@@ -2529,14 +2540,14 @@ INLINE void outer_28x64_update_block_2x2(const float *a, const float *b, float *
     }
     float *z;
     z = g + m * 64 + n;
-    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 256) {
+    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes_n0, z + q * 64);
             svst1_hor_za32(1, slice + q, lanes_n1, z + q * 64 + 16);
         }
     }
     z = g + (m + 16) * 64 + n;
-    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 256) {
+    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes_n0, z + q * 64);
             svst1_hor_za32(3, slice + q, lanes_n1, z + q * 64 + 16);
@@ -2562,6 +2573,7 @@ STREAMING KERNEL void outer_28x64_update(const float *restrict a, const float *r
 
 /* C = A B on every row: [rows][64] x [64][256], relu_grad. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row.
    2,432 bytes a row and 69,632 more. Used by: d_linear. */
+
 /* A finished slice of sums x of row i, the columns from n on. */
 INLINE void product_64x256_relu_grad_store(svbool_t pg, const float *h_in, float *to, int64_t i, int64_t n,
     zf x) __arm_streaming
@@ -2589,8 +2601,8 @@ INLINE void product_64x256_relu_grad_block_2x2(const float *b, float *c, const f
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 1088;
+        x += 4 * 16 * high;
+        y += 4 * 272;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -2600,7 +2612,7 @@ INLINE void product_64x256_relu_grad_block_2x2(const float *b, float *c, const f
     uint32_t slice;
     to = c + top0 * 272 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 1088) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
             product_64x256_relu_grad_store(lanes0, h_in, to + q * 272, top0 + slice + q, n, x0);
@@ -2616,7 +2628,7 @@ INLINE void product_64x256_relu_grad_block_2x2(const float *b, float *c, const f
     }
     to = c + top1 * 272 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 1088) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
             product_64x256_relu_grad_store(lanes0, h_in, to + q * 272, top1 + slice + q, n, x0);
@@ -2655,8 +2667,8 @@ INLINE void product_64x256_relu_grad_block_1x4(const float *b, float *c, const f
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 1088;
+        x += 4 * 16 * high;
+        y += 4 * 272;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -2664,7 +2676,7 @@ INLINE void product_64x256_relu_grad_block_1x4(const float *b, float *c, const f
     uint32_t slice;
     to = c + top0 * 272 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 1088) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             const zf x0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
             product_64x256_relu_grad_store(lanes0, h_in, to + q * 272, top0 + slice + q, n, x0);
@@ -2692,21 +2704,21 @@ INLINE void product_64x256_relu_grad_block_1x4(const float *b, float *c, const f
 INLINE void product_64x256_relu_grad_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
-            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 16 * 64);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 16 * 64 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -2718,7 +2730,7 @@ INLINE void product_64x256_relu_grad_chunk_2(const float *from, float *to) __arm
 INLINE void product_64x256_relu_grad_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
@@ -2726,22 +2738,22 @@ INLINE void product_64x256_relu_grad_chunk_1(const float *from, float *to) __arm
             svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -2774,6 +2786,7 @@ STREAMING KERNEL void product_64x256_relu_grad(const float *restrict a, const fl
 
 /* G = A^T B over all rows: [64][rows] x [rows][256]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
    bytes a row and 483,328 more. Used by: gradient of w2, gradient of w1. */
+
 /* One row of A and of B. */
 INLINE void outer_64x256_update_block_2x2_row(svbool_t lanes_m0, svbool_t lanes_m1, svbool_t lanes_n0,
     svbool_t lanes_n1, const float *x, const float *y) __arm_streaming __arm_inout("za")
@@ -2807,8 +2820,8 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x256_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 272);
-        x += 256;
-        y += 1088;
+        x += 4 * 64;
+        y += 4 * 272;
     }
     for (; r > 0; r--) {
         outer_64x256_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x, y);
@@ -2820,7 +2833,7 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
         int64_t at;
         /* The new weights return to ZA and leave it by columns. */
         at = m * 272 + n;
-        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 544) {
+        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 2 * 272) {
             UNROLL for (uint32_t q = 0; q < 2; q++) {
                 const int64_t at0 = at + q * 272;
                 const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
@@ -2833,7 +2846,7 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
             }
         }
         at = (m + 16) * 272 + n;
-        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 544) {
+        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 2 * 272) {
             UNROLL for (uint32_t q = 0; q < 2; q++) {
                 const int64_t at0 = at + q * 272;
                 const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
@@ -2847,14 +2860,14 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
         }
         float *to;
         to = packed + n * 64 + m;
-        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 64) {
             UNROLL for (uint32_t q = 0; q < 4; q++) {
                 svst1_ver_za32(0, slice + q, lanes_m0, to + q * 64);
                 svst1_ver_za32(2, slice + q, lanes_m1, to + q * 64 + 16);
             }
         }
         to = packed + (n + 16) * 64 + m;
-        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 64) {
             UNROLL for (uint32_t q = 0; q < 4; q++) {
                 svst1_ver_za32(1, slice + q, lanes_m0, to + q * 64);
                 svst1_ver_za32(3, slice + q, lanes_m1, to + q * 64 + 16);
@@ -2864,14 +2877,14 @@ INLINE void outer_64x256_update_block_2x2(const float *a, const float *b, float 
     }
     float *z;
     z = g + m * 272 + n;
-    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 1088) {
+    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes_n0, z + q * 272);
             svst1_hor_za32(1, slice + q, lanes_n1, z + q * 272 + 16);
         }
     }
     z = g + (m + 16) * 272 + n;
-    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 1088) {
+    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes_n0, z + q * 272);
             svst1_hor_za32(3, slice + q, lanes_n1, z + q * 272 + 16);
@@ -2897,6 +2910,7 @@ STREAMING KERNEL void outer_64x256_update(const float *restrict a, const float *
 
 /* C = A B on every row: [rows][256] x [256][64]. Tile 32 rows x 8 vectors, unrolled 4. 32768 FLOPs a row. 1,344
    bytes a row and 65,536 more. Used by: d_rms. */
+
 /* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
 INLINE void product_256x64_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
     int high) __arm_streaming __arm_inout("za")
@@ -2917,8 +2931,8 @@ INLINE void product_256x64_block_2x2(const float *b, float *c, const float *x, i
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -2928,7 +2942,7 @@ INLINE void product_256x64_block_2x2(const float *b, float *c, const float *x, i
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
@@ -2940,7 +2954,7 @@ INLINE void product_256x64_block_2x2(const float *b, float *c, const float *x, i
     }
     to = c + top1 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(3, slice + q, lanes1, to + q * 64 + 16);
@@ -2975,8 +2989,8 @@ INLINE void product_256x64_block_1x4(const float *b, float *c, const float *x, i
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -2984,7 +2998,7 @@ INLINE void product_256x64_block_1x4(const float *b, float *c, const float *x, i
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
@@ -3004,21 +3018,21 @@ INLINE void product_256x64_block_1x4(const float *b, float *c, const float *x, i
 INLINE void product_256x64_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 1088) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 272);
             svld1_hor_za32(1, slice + q, all, from + q * 272 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 272 + 4352);
-            svld1_hor_za32(3, slice + q, all, from + q * 272 + 4368);
+            svld1_hor_za32(2, slice + q, all, from + q * 272 + 16 * 272);
+            svld1_hor_za32(3, slice + q, all, from + q * 272 + 16 * 272 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -3030,7 +3044,7 @@ INLINE void product_256x64_chunk_2(const float *from, float *to) __arm_streaming
 INLINE void product_256x64_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 1088) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 272) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 272);
             svld1_hor_za32(1, slice + q, all, from + q * 272 + 16);
@@ -3038,22 +3052,22 @@ INLINE void product_256x64_chunk_1(const float *from, float *to) __arm_streaming
             svld1_hor_za32(3, slice + q, all, from + q * 272 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -3086,6 +3100,7 @@ STREAMING KERNEL void product_256x64(const float *restrict a, const float *restr
 /* ==== 17 clear_64 ================================================================================================= */
 
 /* Zeros: [rows][64]. 256 bytes a row. Used by: collect, gradient pos_emb, gradient tok_emb. */
+
 KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -3097,6 +3112,7 @@ KERNEL void clear_64(float *p, int64_t lo, int64_t hi)
 
 /* Each row by itself, [rows][64]: rms_grad, add, store, accumulate. 448 FLOPs a row. 1,540 bytes a row. Used by:
    rms_grad, d_r, collect. */
+
 KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_in, const float *r_in,
     const float *d_x_in, float *d_r_out, float *collect_sum, const int32_t *pair_of)
 {
@@ -3133,6 +3149,7 @@ KERNEL void rows_rms_grad_to_collect(int64_t lo, int64_t hi, const float *d_rms_
 
 /* C = A B on every row: [rows][64] x [64][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 512 bytes a
    row and 16,384 more. Used by: d_a. */
+
 /* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
 INLINE void product_64x64_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
     int high) __arm_streaming __arm_inout("za")
@@ -3153,8 +3170,8 @@ INLINE void product_64x64_block_2x2(const float *b, float *c, const float *x, in
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -3164,7 +3181,7 @@ INLINE void product_64x64_block_2x2(const float *b, float *c, const float *x, in
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
@@ -3176,7 +3193,7 @@ INLINE void product_64x64_block_2x2(const float *b, float *c, const float *x, in
     }
     to = c + top1 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(3, slice + q, lanes1, to + q * 64 + 16);
@@ -3211,8 +3228,8 @@ INLINE void product_64x64_block_1x4(const float *b, float *c, const float *x, in
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -3220,7 +3237,7 @@ INLINE void product_64x64_block_1x4(const float *b, float *c, const float *x, in
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
@@ -3240,21 +3257,21 @@ INLINE void product_64x64_block_1x4(const float *b, float *c, const float *x, in
 INLINE void product_64x64_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 64 + 1024);
-            svld1_hor_za32(3, slice + q, all, from + q * 64 + 1040);
+            svld1_hor_za32(2, slice + q, all, from + q * 64 + 16 * 64);
+            svld1_hor_za32(3, slice + q, all, from + q * 64 + 16 * 64 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -3266,7 +3283,7 @@ INLINE void product_64x64_chunk_2(const float *from, float *to) __arm_streaming 
 INLINE void product_64x64_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 256) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 64);
             svld1_hor_za32(1, slice + q, all, from + q * 64 + 16);
@@ -3274,22 +3291,22 @@ INLINE void product_64x64_chunk_1(const float *from, float *to) __arm_streaming 
             svld1_hor_za32(3, slice + q, all, from + q * 64 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -3322,6 +3339,7 @@ STREAMING KERNEL void product_64x64(const float *restrict a, const float *restri
 
 /* G = A^T B over all rows: [64][rows] x [rows][64]. Tile 32 rows x 8 vectors, unrolled 4. 8192 FLOPs a row. 512
    bytes a row and 114,688 more. Used by: gradient of wo. */
+
 /* One row of A and of B. */
 INLINE void outer_64x64_update_block_2x2_row(svbool_t lanes_m0, svbool_t lanes_m1, svbool_t lanes_n0,
     svbool_t lanes_n1, const float *x, const float *y) __arm_streaming __arm_inout("za")
@@ -3355,8 +3373,8 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 64);
-        x += 256;
-        y += 256;
+        x += 4 * 64;
+        y += 4 * 64;
     }
     for (; r > 0; r--) {
         outer_64x64_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x, y);
@@ -3368,7 +3386,7 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
         int64_t at;
         /* The new weights return to ZA and leave it by columns. */
         at = m * 64 + n;
-        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 128) {
+        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 2 * 64) {
             UNROLL for (uint32_t q = 0; q < 2; q++) {
                 const int64_t at0 = at + q * 64;
                 const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
@@ -3381,7 +3399,7 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
             }
         }
         at = (m + 16) * 64 + n;
-        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 128) {
+        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 2 * 64) {
             UNROLL for (uint32_t q = 0; q < 2; q++) {
                 const int64_t at0 = at + q * 64;
                 const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
@@ -3395,14 +3413,14 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
         }
         float *to;
         to = packed + n * 64 + m;
-        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 64) {
             UNROLL for (uint32_t q = 0; q < 4; q++) {
                 svst1_ver_za32(0, slice + q, lanes_m0, to + q * 64);
                 svst1_ver_za32(2, slice + q, lanes_m1, to + q * 64 + 16);
             }
         }
         to = packed + (n + 16) * 64 + m;
-        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 64) {
             UNROLL for (uint32_t q = 0; q < 4; q++) {
                 svst1_ver_za32(1, slice + q, lanes_m0, to + q * 64);
                 svst1_ver_za32(3, slice + q, lanes_m1, to + q * 64 + 16);
@@ -3412,14 +3430,14 @@ INLINE void outer_64x64_update_block_2x2(const float *a, const float *b, float *
     }
     float *z;
     z = g + m * 64 + n;
-    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 256) {
+    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes_n0, z + q * 64);
             svst1_hor_za32(1, slice + q, lanes_n1, z + q * 64 + 16);
         }
     }
     z = g + (m + 16) * 64 + n;
-    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 256) {
+    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes_n0, z + q * 64);
             svst1_hor_za32(3, slice + q, lanes_n1, z + q * 64 + 16);
@@ -3444,6 +3462,7 @@ STREAMING KERNEL void outer_64x64_update(const float *restrict a, const float *r
 /* ==== 21 clear_192 ================================================================================================ */
 
 /* Zeros: [rows][192]. 768 bytes a row. Used by: d_qkv. */
+
 KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 {
 #pragma GCC unroll 8
@@ -3455,6 +3474,7 @@ KERNEL void clear_192(float *p, int64_t lo, int64_t hi)
 
 /* Derivative of causal attention of each prefix over its ancestors: 4 heads of 16. 512 FLOPs a key. 2,568 bytes a
    row and 16 a key. Used by: d_qkv. */
+
 /* slope = p (e - mean over p of e) scale, where e = dot products of dy with the values: derivatives of the scores. */
 static inline void attention_grad_4x16_slopes(const float *restrict x, const float *restrict values,
     const int32_t *restrict key_rows, int64_t count, const float *restrict p, float *restrict slopes)
@@ -3712,6 +3732,7 @@ KERNEL void attention_grad_4x16(const float *restrict qkv, const int32_t *restri
 
 /* C = A B on every row: [rows][192] x [192][64]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024
    bytes a row and 49,152 more. Used by: d_rms. */
+
 /* 32 rows of C from row `top` on, 32 columns from column n on. x: the transposed rows of A, `high` row tiles of it. */
 INLINE void product_192x64_block_2x2(const float *b, float *c, const float *x, int64_t top, int64_t hi, int64_t n,
     int high) __arm_streaming __arm_inout("za")
@@ -3732,8 +3753,8 @@ INLINE void product_192x64_block_2x2(const float *b, float *c, const float *x, i
             svmopa_za32_f32_m(2, all, all, x1, y0);
             svmopa_za32_f32_m(3, all, all, x1, y1);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -3743,7 +3764,7 @@ INLINE void product_192x64_block_2x2(const float *b, float *c, const float *x, i
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
@@ -3755,7 +3776,7 @@ INLINE void product_192x64_block_2x2(const float *b, float *c, const float *x, i
     }
     to = c + top1 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height1; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height1; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(3, slice + q, lanes1, to + q * 64 + 16);
@@ -3790,8 +3811,8 @@ INLINE void product_192x64_block_1x4(const float *b, float *c, const float *x, i
             svmopa_za32_f32_m(2, all, all, x0, y2);
             svmopa_za32_f32_m(3, all, all, x0, y3);
         }
-        x += 64 * high;
-        y += 256;
+        x += 4 * 16 * high;
+        y += 4 * 64;
     }
     const int64_t top0 = top;
     const uint32_t height0 = hi - top0 < 16 ? (uint32_t)(hi - top0) : 16;
@@ -3799,7 +3820,7 @@ INLINE void product_192x64_block_1x4(const float *b, float *c, const float *x, i
     uint32_t slice;
     to = c + top0 * 64 + n;
     slice = 0;
-    ROLLED for (; slice + 4 <= height0; slice += 4, to += 256) {
+    ROLLED for (; slice + 4 <= height0; slice += 4, to += 4 * 64) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes0, to + q * 64);
             svst1_hor_za32(1, slice + q, lanes1, to + q * 64 + 16);
@@ -3819,21 +3840,21 @@ INLINE void product_192x64_block_1x4(const float *b, float *c, const float *x, i
 INLINE void product_192x64_chunk_2(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 768) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 192) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 192);
             svld1_hor_za32(1, slice + q, all, from + q * 192 + 16);
-            svld1_hor_za32(2, slice + q, all, from + q * 192 + 3072);
-            svld1_hor_za32(3, slice + q, all, from + q * 192 + 3088);
+            svld1_hor_za32(2, slice + q, all, from + q * 192 + 16 * 192);
+            svld1_hor_za32(3, slice + q, all, from + q * 192 + 16 * 192 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 32);
             svst1_ver_za32(2, slice + q, all, to + q * 32 + 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 128) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 32) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 32);
             svst1_ver_za32(3, slice + q, all, to + q * 32 + 16);
@@ -3845,7 +3866,7 @@ INLINE void product_192x64_chunk_2(const float *from, float *to) __arm_streaming
 INLINE void product_192x64_chunk_1(const float *from, float *to) __arm_streaming __arm_inout("za")
 {
     const svbool_t all = svptrue_b32();
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 768) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, from += 4 * 192) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svld1_hor_za32(0, slice + q, all, from + q * 192);
             svld1_hor_za32(1, slice + q, all, from + q * 192 + 16);
@@ -3853,22 +3874,22 @@ INLINE void product_192x64_chunk_1(const float *from, float *to) __arm_streaming
             svld1_hor_za32(3, slice + q, all, from + q * 192 + 48);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(0, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(1, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(2, slice + q, all, to + q * 16);
         }
     }
-    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 64) {
+    ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 16) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_ver_za32(3, slice + q, all, to + q * 16);
         }
@@ -3902,6 +3923,7 @@ STREAMING KERNEL void product_192x64(const float *restrict a, const float *restr
 
 /* G = A^T B over all rows: [64][rows] x [rows][192]. Tile 32 rows x 8 vectors, unrolled 4. 24576 FLOPs a row. 1,024
    bytes a row and 344,064 more. Used by: gradient of wqkv. */
+
 /* One row of A and of B. */
 INLINE void outer_64x192_update_block_2x2_row(svbool_t lanes_m0, svbool_t lanes_m1, svbool_t lanes_n0,
     svbool_t lanes_n1, const float *x, const float *y) __arm_streaming __arm_inout("za")
@@ -3935,8 +3957,8 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
     for (; r >= 4; r -= 4) {
         UNROLL for (int u = 0; u < 4; u++)
             outer_64x192_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x + u * 64, y + u * 192);
-        x += 256;
-        y += 768;
+        x += 4 * 64;
+        y += 4 * 192;
     }
     for (; r > 0; r--) {
         outer_64x192_update_block_2x2_row(lanes_m0, lanes_m1, lanes_n0, lanes_n1, x, y);
@@ -3948,7 +3970,7 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
         int64_t at;
         /* The new weights return to ZA and leave it by columns. */
         at = m * 192 + n;
-        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 384) {
+        ROLLED for (uint32_t slice = 0; slice < height0; slice += 2, at += 2 * 192) {
             UNROLL for (uint32_t q = 0; q < 2; q++) {
                 const int64_t at0 = at + q * 192;
                 const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 0, slice + q);
@@ -3961,7 +3983,7 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
             }
         }
         at = (m + 16) * 192 + n;
-        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 384) {
+        ROLLED for (uint32_t slice = 0; slice < height1; slice += 2, at += 2 * 192) {
             UNROLL for (uint32_t q = 0; q < 2; q++) {
                 const int64_t at0 = at + q * 192;
                 const zf g0 = svread_hor_za32_f32_m(z_zero(), all, 2, slice + q);
@@ -3975,14 +3997,14 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
         }
         float *to;
         to = packed + n * 64 + m;
-        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 64) {
             UNROLL for (uint32_t q = 0; q < 4; q++) {
                 svst1_ver_za32(0, slice + q, lanes_m0, to + q * 64);
                 svst1_ver_za32(2, slice + q, lanes_m1, to + q * 64 + 16);
             }
         }
         to = packed + (n + 16) * 64 + m;
-        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 256) {
+        ROLLED for (uint32_t slice = 0; slice < 16; slice += 4, to += 4 * 64) {
             UNROLL for (uint32_t q = 0; q < 4; q++) {
                 svst1_ver_za32(1, slice + q, lanes_m0, to + q * 64);
                 svst1_ver_za32(3, slice + q, lanes_m1, to + q * 64 + 16);
@@ -3992,14 +4014,14 @@ INLINE void outer_64x192_update_block_2x2(const float *a, const float *b, float 
     }
     float *z;
     z = g + m * 192 + n;
-    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 768) {
+    ROLLED for (uint32_t slice = 0; slice < height0; slice += 4, z += 4 * 192) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(0, slice + q, lanes_n0, z + q * 192);
             svst1_hor_za32(1, slice + q, lanes_n1, z + q * 192 + 16);
         }
     }
     z = g + (m + 16) * 192 + n;
-    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 768) {
+    ROLLED for (uint32_t slice = 0; slice < height1; slice += 4, z += 4 * 192) {
         UNROLL for (uint32_t q = 0; q < 4; q++) {
             svst1_hor_za32(2, slice + q, lanes_n0, z + q * 192);
             svst1_hor_za32(3, slice + q, lanes_n1, z + q * 192 + 16);
@@ -4025,6 +4047,7 @@ STREAMING KERNEL void outer_64x192_update(const float *restrict a, const float *
 
 /* Each row by itself, [rows][64]: rms_grad, add, rms_grad, accumulate, accumulate. 832 FLOPs a row. 2,056 bytes a
    row. Used by: rms_grad, d_e, d_add, lookup_grad. */
+
 KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_rms_in, const float *e_in,
     const float *collect_in, const float *add_in, float *d_pos_emb_sum, const int32_t *pair_position,
     float *d_tok_emb_sum, const int32_t *pair_token)
@@ -4074,6 +4097,7 @@ KERNEL void rows_rms_grad_to_lookup_grad(int64_t lo, int64_t hi, const float *d_
 
 /* Each row by itself, [rows][64]: add, rms, store, rms, store. 448 FLOPs a row. 1,032 bytes a row. Used by: lookup,
    add, e, rms. */
+
 KERNEL void rows_lookup_to_rms_2(int64_t lo, int64_t hi, const float *tok_emb_in, const int32_t *pair_token,
     const float *pos_emb_in, const int32_t *pair_position, float *e_out, float *rms_out)
 {

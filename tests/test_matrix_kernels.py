@@ -169,105 +169,140 @@ def close(found: np.ndarray, expected: np.ndarray, scale: np.ndarray | float) ->
 @pytest.mark.parametrize("machine", parameters(MACHINES))
 def test_products_match_numpy(machine: Machine, programs: Callable[[Machine, str], Alone]) -> None:
     alone = programs(machine, "product")
-    for number, kernel in enumerate(alone.kernels):
-        lo, hi = RANGES[number % len(RANGES)]
-        check_product(alone, kernel, lo, hi)  # type: ignore[arg-type]
+    cases = [(kernel, RANGES[number % len(RANGES)]) for number, kernel in enumerate(alone.kernels)]
+    cases += [(kernel, rows) for kernel in (alone.kernels[3], alone.kernels[-1]) for rows in RANGES]
+    made = [ProductCall(alone, kernel, *rows) for kernel, rows in cases]  # type: ignore[arg-type]
+    alone.run()
+    for one in made:
+        one.check()
 
 
-@pytest.mark.parametrize(("lo", "hi"), RANGES)
+class ProductCall:
+    """A call of a product on random rows, queued."""
+
+    def __init__(self, alone: Alone, kernel: Product, lo: int, hi: int) -> None:
+        rng = np.random.default_rng(kernel.k)
+        k, n = kernel.k, kernel.n
+        self.kernel, self.lo, self.hi = kernel, lo, hi
+        # Up to a tile's height of rows after the last may be read, and padding in A where B has zeros.
+        a = random(rng, ROWS, k, kernel.lda, 0.0)
+        b = random(rng, n, k, kernel.ldb, 0.0) if kernel.transposed else random(rng, k, n, kernel.ldb)
+        self.c = np.full((ROWS, kernel.ldc), UNTOUCHED, np.float32)
+        values: dict[str, Any] = {"a": a, "b": b, "c": self.c}
+        if kernel.panel:
+            values["panel"] = np.zeros(kernel.panel, np.float32)
+        matrix = (b[:, :k].T if kernel.transposed else b[:, :n]).astype(np.float64)
+        self.expected = a[:, :k].astype(np.float64) @ matrix
+        self.scale = np.abs(a[:, :k]) @ np.abs(matrix)
+        for each, name in zip(kernel.epilogue, kernel.operand_names, strict=True):
+            operands = [self.expected]
+            if each.operand:
+                rows = 1 if each.operand.kind == "weights" else ROWS
+                x = random(rng, rows, n, each.operand.ld)
+                x[:, :n] = np.abs(x[:, :n]) if each.op == "relu2_grad" else np.tanh(x[:, :n])
+                values[name] = x
+                if each.operand.gather:
+                    values[each.operand.gather] = rng.permutation(ROWS).astype(np.int32)
+                    x = x[values[each.operand.gather]]
+                operands.append(x[:, :n].astype(np.float64))
+            self.expected = OPS[each.op].meaning(None, *operands)
+            self.scale = self.scale * (1 + 2 * np.abs(self.expected)) + sum(np.abs(x) for x in operands[1:])
+        alone.queue(kernel, lo=lo, hi=hi, **values)
+
+    def check(self) -> None:
+        rows, columns = slice(self.lo, self.hi), slice(0, self.kernel.n)
+        close(self.c[rows, columns], self.expected[rows], self.scale[rows])
+        self.c[rows, columns] = UNTOUCHED
+        assert (self.c == UNTOUCHED).all(), f"{self.kernel.name} wrote outside its rows and columns"
+
+
 @pytest.mark.parametrize("machine", parameters(MACHINES))
-def test_products_write_the_rows_asked_for(
-    machine: Machine, lo: int, hi: int, programs: Callable[[Machine, str], Alone]
-) -> None:
-    alone = programs(machine, "product")
-    for kernel in (alone.kernels[3], alone.kernels[-1]):
-        check_product(alone, kernel, lo, hi)  # type: ignore[arg-type]
-
-
-def check_product(alone: Alone, kernel: Product, lo: int, hi: int) -> None:
-    rng = np.random.default_rng(kernel.k)
-    k, n = kernel.k, kernel.n
-    # Up to a tile's height of rows after the last may be read.
-    a = random(rng, ROWS, k, kernel.lda, 0.0)
-    b = random(rng, n, k, kernel.ldb, 0.0) if kernel.transposed else random(rng, k, n, kernel.ldb)
-    c = np.full((ROWS, kernel.ldc), UNTOUCHED, np.float32)
-    values: dict[str, Any] = {"a": a, "b": b, "c": c}
-    if kernel.panel:
-        values["panel"] = np.zeros(kernel.panel, np.float32)
-    matrix = (b[:, :k].T if kernel.transposed else b[:, :n]).astype(np.float64)
-    expected = a[:, :k].astype(np.float64) @ matrix
-    scale = np.abs(a[:, :k]) @ np.abs(matrix)
-    for each, name in zip(kernel.epilogue, kernel.operand_names, strict=True):
-        operands = [expected]
-        if each.operand:
-            rows = 1 if each.operand.kind == "weights" else ROWS
-            x = random(rng, rows, n, each.operand.ld)
-            x[:, :n] = np.abs(x[:, :n]) if each.op == "relu2_grad" else np.tanh(x[:, :n])
-            values[name] = x
-            if each.operand.gather:
-                values[each.operand.gather] = rng.permutation(ROWS).astype(np.int32)
-                x = x[values[each.operand.gather]]
-            operands.append(x[:, :n].astype(np.float64))
-        expected = OPS[each.op].meaning(None, *operands)
-        scale = scale * (1 + 2 * np.abs(expected)) + sum(np.abs(x) for x in operands[1:])
-    alone.call(kernel, lo=lo, hi=hi, **values)
-    close(c[lo:hi, :n], expected[lo:hi], scale[lo:hi])
-    c[lo:hi, :n] = UNTOUCHED
-    assert (c == UNTOUCHED).all(), f"{kernel.name} wrote outside its rows and columns"
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 33, 300])
-@pytest.mark.parametrize("machine", parameters(MACHINES))
-def test_gradients_match_numpy(machine: Machine, rows: int, programs: Callable[[Machine, str], Alone]) -> None:
+def test_gradients_match_numpy(machine: Machine, programs: Callable[[Machine, str], Alone]) -> None:
     alone = programs(machine, "outer")
-    rng = np.random.default_rng(rows)
-    for number, kernel in enumerate(alone.kernels):
-        assert isinstance(kernel, Outer)
-        a, b = random(rng, rows, kernel.m, kernel.lda), random(rng, rows, kernel.n, kernel.ldb)
-        g = np.full((kernel.m, kernel.ldg), UNTOUCHED, np.float32)
-        g[:, : kernel.n] = rng.normal(size=(kernel.m, kernel.n))
-        more = int(kernel.partial and number % 3 != 1)
-        expected = a[:, : kernel.m].astype(np.float64).T @ b[:, : kernel.n] + more * g[:, : kernel.n].astype(np.float64)
-        # Threads share the units of rows of G: the first part, then the rest.
-        for lo, hi in ((0, kernel.tiles // 2), (kernel.tiles // 2, kernel.tiles)):
-            numbers = {"more": more} if kernel.partial else {}
-            alone.call(kernel, a=a, b=b, g=g, rows=rows, lo=lo, hi=hi, **numbers)
-        close(g[:, : kernel.n], expected, np.sqrt(rows) * 10)
-        assert (g[:, kernel.n :] == UNTOUCHED).all(), f"{kernel.name} wrote past the columns"
+    made = [
+        GradientCall(alone, kernel, rows, more)  # type: ignore[arg-type]
+        for kernel in alone.kernels
+        for rows in (1, 2, 3, 7, 33, 300)
+        for more in ((0, 1) if kernel.partial else (0,))  # type: ignore[attr-defined]
+    ]
+    alone.run()
+    for one in made:
+        one.check()
 
 
-@pytest.mark.parametrize("rows", [1, 5, 150])
+class GradientCall:
+    """Calls of a weight gradient on random rows, queued: the first units of the rows of G, then the rest."""
+
+    def __init__(self, alone: Alone, kernel: Outer, rows: int, more: int) -> None:
+        rng = np.random.default_rng(rows)
+        m, n = kernel.m, kernel.n
+        a, b = random(rng, rows, m, kernel.lda), random(rng, rows, n, kernel.ldb)
+        self.kernel = kernel
+        self.g = np.full((m, kernel.ldg), UNTOUCHED, np.float32)
+        self.g[:, :n] = rng.normal(size=(m, n))
+        self.expected = a[:, :m].astype(np.float64).T @ b[:, :n] + more * self.g[:, :n].astype(np.float64)
+        self.scale = np.abs(a[:, :m]).T @ np.abs(b[:, :n]) + more
+        numbers = {"more": more} if kernel.partial else {}
+        half = kernel.tiles // 2
+        for lo, hi in ((0, half), (half, kernel.tiles)):
+            alone.queue(kernel, a=a, b=b, g=self.g, rows=rows, lo=lo, hi=hi, **numbers)
+
+    def check(self) -> None:
+        close(self.g[:, : self.kernel.n], self.expected, self.scale)
+        assert (self.g[:, self.kernel.n :] == UNTOUCHED).all(), f"{self.kernel.name} wrote past the columns"
+
+
 @pytest.mark.parametrize("optimizer", list(RATES))
 @pytest.mark.parametrize("machine", parameters(MACHINES))
 def test_gradients_update_their_weights(
-    machine: Machine, optimizer: str, rows: int, programs: Callable[[Machine, str], Alone]
+    machine: Machine, optimizer: str, programs: Callable[[Machine, str], Alone]
 ) -> None:
     alone = programs(machine, optimizer)
-    rng = np.random.default_rng(rows)
-    for kernel in alone.kernels:
-        assert isinstance(kernel, Outer)
+    made = [
+        UpdateCall(alone, kernel, optimizer, rows, fused)  # type: ignore[arg-type]
+        for kernel in alone.kernels
+        for rows in (1, 5, 150)
+        for fused in (False, True)
+    ]
+    alone.run()
+    for one in made:
+        one.check()
+
+
+class UpdateCall:
+    """A call of a gradient with an optimizer in it, queued; not `fused`: it gets no constants and writes G."""
+
+    def __init__(self, alone: Alone, kernel: Outer, optimizer: str, rows: int, fused: bool) -> None:
+        rng = np.random.default_rng(rows)
         m, n, ld = kernel.m, kernel.n, kernel.ldg
-        a, b, w = (random(rng, r, c, s) for r, c, s in ((rows, m, kernel.lda), (rows, n, kernel.ldb), (m, n, ld)))
-        moments = {f"{name}_at": np.abs(random(rng, m, n, ld)) for name in kernel.moments}
-        gradient = a[:, :m].astype(np.float64).T @ b[:, :n]
-        expected, *states = OPTIMIZERS[optimizer].rule(HOW, w[:, :n].astype(float), gradient, *(
-            x[:, :n].astype(np.float64) for x in moments.values()
-        ))  # fmt: skip
-        values: dict[str, Any] = {"a": a, "b": b, "w": w, "h": np.array(RATES[optimizer](), np.float32), **moments}
-        values["g"] = np.full((m, ld), UNTOUCHED, np.float32)
-        if kernel.packed_ld:
-            values["packed"] = np.full((n, kernel.packed_ld), UNTOUCHED, np.float32)
-        numbers = {"more": 0} if kernel.partial else {}
-        old = {name: values[name].copy() for name in ("w", *moments)}
-        alone.call(kernel, rows=rows, lo=0, hi=kernel.tiles, **numbers, **(values | {"h": None}))
-        close(values["g"][:, :n], gradient, np.sqrt(rows) * 10)
-        for name, before in old.items():
-            assert np.array_equal(values[name], before, equal_nan=True), f"{name} changed without constants"
-        alone.call(kernel, rows=rows, lo=0, hi=kernel.tiles, **numbers, **values)
-        close(w[:, :n], expected, np.sqrt(rows) * 10)
-        for state, found in zip(states, moments.values(), strict=True):
-            close(found[:, :n], state, rows * 10)
-        assert np.isnan(w[:, n:]).all(), f"{kernel.name} wrote past the columns"
-        if kernel.packed_ld:
-            assert np.array_equal(values["packed"][:, :m], w[:, :n].T), "the packed copy is not the transposed weights"
-            assert (values["packed"][:, m:] == UNTOUCHED).all(), "the packed copy's padding was written"
+        self.kernel = kernel
+        a, b, self.w = (random(rng, r, c, s) for r, c, s in ((rows, m, kernel.lda), (rows, n, kernel.ldb), (m, n, ld)))
+        self.moments = [np.abs(random(rng, m, n, ld)) for _ in kernel.moments]
+        self.g = np.full((m, ld), UNTOUCHED, np.float32)
+        self.packed = np.full((n, kernel.packed_ld), UNTOUCHED, np.float32)
+        self.gradient = a[:, :m].astype(np.float64).T @ b[:, :n]
+        self.scale = np.abs(a[:, :m]).T @ np.abs(b[:, :n])
+        self.rows, self.fused = rows, fused
+        self.states = [x[:, :n].astype(np.float64) for x in (self.w, *self.moments)]
+        if fused:
+            self.states = list(OPTIMIZERS[optimizer].rule(HOW, self.states[0], self.gradient, *self.states[1:]))
+        values: dict[str, Any] = {"a": a, "b": b, "g": self.g, "w": self.w}
+        values |= {f"{name}_at": x for name, x in zip(kernel.moments, self.moments, strict=True)}
+        values["h"] = np.array(RATES[optimizer](), np.float32) if fused else None
+        values |= {"packed": self.packed} if kernel.packed_ld else {}
+        values |= {"more": 0} if kernel.partial else {}
+        alone.queue(kernel, rows=rows, lo=0, hi=kernel.tiles, **values)
+
+    def check(self) -> None:
+        m, n = self.kernel.m, self.kernel.n
+        if self.fused and self.rows < 100:  # more rows leave partial sums in G
+            assert (self.g == UNTOUCHED).all(), f"{self.kernel.name} wrote a gradient that it used up"
+        if not self.fused:
+            close(self.g[:, :n], self.gradient, self.scale)
+        for found, expected in zip((self.w, *self.moments), self.states, strict=True):
+            close(found[:, :n], expected, (1 + self.scale**2) * self.fused)
+            assert np.isnan(found[:, n:]).all(), f"{self.kernel.name} wrote past the columns"
+        if self.fused and self.kernel.packed_ld:
+            assert np.array_equal(self.packed[:, :m], self.w[:, :n].T), "the packed copy is not the transposed weights"
+            self.packed[:, :m] = UNTOUCHED
+        assert (self.packed == UNTOUCHED).all(), f"{self.kernel.name} wrote outside the packed copy"

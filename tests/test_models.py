@@ -47,6 +47,8 @@ CASES = [
     case("rnn-sparse-odd", "rnn-sparse", d_model=7, d_state=45, top_k=5),
     case("rnn-sparse-wide", "rnn-sparse", d_state=160, top_k=11, block_size=5),
     case("rnn-sparse-all", "rnn-sparse", d_state=18, top_k=18),
+    case("gru", "gru"),
+    case("gru-odd", "gru", d_model=9, d_state=21, block_size=7),
     case("mlp", "mlp"),
     case("mlp-odd", "mlp", context=4, d_embed=7, d_hidden=19, block_size=9),
     case("mlp-one-character", "mlp", context=1),

@@ -187,20 +187,33 @@ def test_scalar_c_is_for_any_compiler(tmp_path: Path, data: str) -> None:
 
 
 @pytest.mark.slow
-def test_streaming_vectors_of_another_length_are_refused() -> None:
-    machine = Machine("sme2")
-    machine.need()
-    if not (prefix := emulator(TARGETS["sme2"])):
-        pytest.skip("this machine has one length of streaming vectors")
-    program = compile_model(CONFIG, "sme2", kind="program").build.path
-    prefix[-1] = prefix[-1].replace("vector-length=64", "vector-length=32")
-    done = subprocess.run([*prefix, str(program), "--steps", "1"], capture_output=True, text=True)
+@pytest.mark.parametrize(("target", "kind"), [("sme2", "streaming vectors"), ("rvv", "vectors")])
+def test_vectors_of_another_length_are_refused(target: str, kind: str) -> None:
+    Machine(target).need()
+    built = TARGETS[target].vector_bits
+    other = TARGETS[target].with_vector_bits(built // 2)
+    if not emulator(other):
+        pytest.skip("this machine has one length of vectors")
+    program = compile_model(CONFIG, target, kind="program").build.path
+    done = subprocess.run([*emulator(other), str(program), "--steps", "1"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "built for streaming vectors of 512 bits and this machine's have 256" in done.stderr
-    server = compile_model(CONFIG, "sme2", kind="server").build.path
-    with pytest.raises(EegenError, match="512 bits and this machine's have 256") as error:
-        EmulatedEngine(server, prefix)
+    assert f"built for {kind} of {built} bits and this machine's have {built // 2}" in done.stderr
+    server = compile_model(CONFIG, target, kind="server").build.path
+    with pytest.raises(EegenError, match=f"{built} bits and this machine's have {built // 2}") as error:
+        EmulatedEngine(server, emulator(other))
     assert error.value.exit_code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "cpu", "feature"), [("sme2", "max,sme=off", "SME"), ("rvv", "rv64,v=false", "V")])
+def test_a_processor_without_the_vectors_is_refused(target: str, cpu: str, feature: str) -> None:
+    Machine(target).need()
+    if not (qemu := find_qemu(TARGETS[target].machine)):
+        missing("there is no QEMU")
+    program = compile_model(CONFIG, target, kind="program").build.path
+    done = subprocess.run([qemu, "-cpu", cpu, str(program), "--steps", "1"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"this program is for {target}, and this processor has no {feature}" in done.stderr
 
 
 # --- calls from Python

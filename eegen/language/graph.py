@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from eegen.language.formats import F32, Format
-
-if TYPE_CHECKING:
-    pass
 
 Array = np.ndarray
 Domain = Literal["param", "pair", "prefix", "scalar"]
@@ -24,8 +21,7 @@ ORDER = {"param": 0, "pair": 1, "prefix": 2}
 Shape = tuple[tuple[int, ...], Domain]
 
 
-@dataclass(frozen=True)
-class Expression:
+class Expression(NamedTuple):
     """What an op on rows computes, in words of the vector vocabulary: operands are a, b, c in their order.
 
     `sums` are pairs of operands: q0, q1, ... are the sums over the row of their products. `scalars` are numbers of a
@@ -92,8 +88,7 @@ class Value:
         return f"<{self.label or self.op.name} {self.domain}{list(self.shape)}>"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A named tensor inside a parameter that stacks several: rows [start, stop) of it."""
 
     name: str
@@ -101,8 +96,7 @@ class Part:
     stop: int
 
 
-@dataclass(frozen=True)
-class Loop:
+class Loop(NamedTuple):
     """A recurrence over the prefix tree, level by level.
 
     `carried` is the state of a row's parent (zero at the root) and `value` the state of the row. With `reverse` the
@@ -188,8 +182,7 @@ def members(graph: Graph, loop: Loop) -> list[Value]:
     return [value for value in graph.values if value in needed and value in dependent]
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """Values in the order in which they are computed: one after another, or as a loop."""
 
     values: tuple[Value, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from eegen.plan.kernels.kernel import Kernel
 
@@ -13,8 +13,7 @@ Barrier = Literal["", "few", "always"]
 Space = Literal["rows", "weight", "packed", "gradient", "sum", "index"]
 
 
-@dataclass(frozen=True)
-class Arg:
+class Arg(NamedTuple):
     """An argument: a row buffer, a parameter, its packed copy, its gradient, the thread's sum for that, an index."""
 
     space: Space

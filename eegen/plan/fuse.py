@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from eegen.language.graph import Region, Value
 
 
-@dataclass(frozen=True)
-class Fusion:
+class Fusion(NamedTuple):
     """`chains`: a product and the ops of its epilogue, by the last value, where the kernel is called.
 
     `inside`: every value of a chain.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from eegen.language.graph import Region, Value
 from eegen.plan.call import Item
@@ -32,8 +32,7 @@ RULES: Mapping[str, Rule] = {
 NO_CALL = ("parameter", "constant")
 
 
-@dataclass(frozen=True)
-class Lowered:
+class Lowered(NamedTuple):
     """The calls of each procedure, the buffers they work on, which of them holds the logits, sums of threads."""
 
     procedures: Mapping[str, tuple[Item, ...]]
@@ -42,8 +41,7 @@ class Lowered:
     sums: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """What a procedure computes: regions in their order, and the values that it leaves as whole matrices."""
 
     name: str

@@ -8,7 +8,8 @@ Layout is made once for all programs of a plan, the others for each of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from eegen.language.autodiff import backward
 from eegen.language.graph import Graph, Region, Value, members, regions
@@ -29,8 +30,7 @@ from eegen.targets import TARGETS
 L2_BYTES = 1 << 20  # what an L2 of 2 MB keeps of weights and moments beside rows and code
 
 
-@dataclass(frozen=True)
-class ModelGraph:
+class ModelGraph(NamedTuple):
     """A model's graph with its derivative, if any program differentiates: values [0, split) are the forward pass."""
 
     graph: Graph
@@ -112,4 +112,4 @@ def persistent(buffers: Mapping[str, Buffer], names: Mapping[Value, str], model:
     read = {value.inputs[0] for value in model.forward if value.op.ancestors}
     read |= {loop.value for loop in model.graph.loops if not loop.reverse}
     kept = {names[value] for value in read if value in names}
-    return {name: replace(b, lifetime="cache") if name in kept else b for name, b in buffers.items()}
+    return {name: b._replace(lifetime="cache") if name in kept else b for name, b in buffers.items()}

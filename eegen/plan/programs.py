@@ -6,13 +6,12 @@ a later call reads of an earlier one is a cache. One forward graph serves both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from eegen.language.formats import F32, F64, I64, Format
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A function that a host calls: on an arena unless it says otherwise, with whole numbers as further parameters.
 
     `returns` is None where it returns nothing.
@@ -24,8 +23,7 @@ class Entry:
     on_arena: bool = True
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """`template` prints the entries, which call the procedures of the plan. The first lays out the arena."""
 
     name: str

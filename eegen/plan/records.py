@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from eegen.language.formats import F32, Format
 from eegen.language.graph import Part
@@ -64,8 +64,7 @@ class Parameter:
         return self.shape[0] * (self.shape[1] if len(self.shape) > 1 else 1)
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A row buffer: `ld` numbers for each row of its domain, kept in `slot` while it lives."""
 
     name: str
@@ -76,8 +75,7 @@ class Buffer:
     slot: int = -1
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """Memory that buffers of one domain, stride and format share."""
 
     domain: str
@@ -85,8 +83,7 @@ class Slot:
     format: Format
 
 
-@dataclass(frozen=True)
-class Procedure:
+class Procedure(NamedTuple):
     """A list of calls, printed as one C function of a program: forward, backward."""
 
     name: str
@@ -135,8 +132,7 @@ class ProgramPlan:
         return tuple(sorted({name.removeprefix("ancestors_") for name in names}))
 
 
-@dataclass(frozen=True)
-class MatrixUpdate:
+class MatrixUpdate(NamedTuple):
     """A tensor that the optimizer updates by its rule for matrices: [rows][cols] numbers as stored, padding included.
 
     `at`: its place among the weights. `transposed`: its columns are the longer side. `stretch` is √(out / in), at

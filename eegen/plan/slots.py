@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from eegen.plan.call import Item, calls_of
 from eegen.plan.records import Buffer, Slot
@@ -33,7 +32,7 @@ def assign_slots(
                 free.remove(shared[0])
             else:
                 slots.append(shape)
-            placed[name] = replace(buffer, slot=shared[0] if shared else len(slots) - 1)
+            placed[name] = buffer._replace(slot=shared[0] if shared else len(slots) - 1)
         for name in touched:
             buffer = placed.get(name)
             if buffer is not None and last[name] == i and buffer.lifetime == "call" and name not in kept:

@@ -15,6 +15,9 @@ from eegen.resources import resource
 MAX_VOCABULARY = 4097
 """Distinct characters and the boundary token together."""
 
+MOST_MARKED = 64
+"""Possible keys for each key up to which a table of them all is faster than sorting the keys."""
+
 WHITESPACE = " \t\n\v\f\r"
 """What is stripped around a document: ASCII only, so that the standalone C strips the same without a Unicode table."""
 
@@ -165,12 +168,26 @@ def _code_points(text: str) -> NDArray[np.uint32]:
 def _trie(token: NDArray[np.int32], starts: NDArray[np.int64], vocab_size: int) -> tuple[NDArray[np.int32], int]:
     """The node of each position and how many there are: a node is one (parent node, token), found level by level."""
     node = np.zeros(len(token), np.int32)
-    n_nodes = 1  # every document opens at the boundary, node 0
+    above, n_nodes = 0, 1  # every document opens at the boundary, node 0; the level above begins at node `above`
     first, counts = starts[:-1], np.diff(starts)
     for level in range(1, int(counts.max())):
         at = first[counts > level] + level
-        keys = node[at - 1].astype(np.int64) * vocab_size + token[at]
-        distinct, which = np.unique(keys, return_inverse=True)
+        keys = (node[at - 1] - above).astype(np.int64) * vocab_size + token[at]
+        distinct, which = _rank(keys, (n_nodes - above) * vocab_size)
+        above = n_nodes
         node[at] = n_nodes + which
-        n_nodes += len(distinct)
+        n_nodes += distinct
     return node, n_nodes
+
+
+def _rank(keys: NDArray[np.int64], limit: int) -> tuple[int, NDArray[np.int64]]:
+    """How many distinct keys there are, all below `limit`, and the place of each among them in order."""
+    if limit > MOST_MARKED * len(keys):
+        distinct, places = np.unique(keys, return_inverse=True)
+        return len(distinct), places
+    marked = np.zeros(limit, bool)
+    marked[keys] = True
+    distinct = np.flatnonzero(marked)
+    place = np.empty(limit, np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return len(distinct), place[keys]

@@ -1,8 +1,9 @@
 """x86-64 with AVX2 and FMA: 16 registers of 8 floats."""
 
-from eegen.targets.x86 import X86
+from eegen.targets.x86 import SHARED, X86
 
 TARGET = X86(
+    **SHARED,
     name="avx2",
     vocabulary="avx2",
     quads_vocabulary="avx2",

@@ -1,8 +1,9 @@
 """x86-64 with AVX-512: 32 registers of 16 floats."""
 
-from eegen.targets.x86 import X86
+from eegen.targets.x86 import SHARED, X86
 
 TARGET = X86(
+    **SHARED,
     name="avx512",
     vocabulary="avx512",
     quads_vocabulary="avx512",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
+from typing import NamedTuple
 
 from eegen.targets.cpuid import Feature
 from eegen.targets.tiles import Choice, Panel, Tile, cover, falling_heights, promising
@@ -12,8 +13,7 @@ ROW_GAIN = 0.2
 """What a further row saves a gradient's tile (measured): the packed copy is written in larger pieces."""
 
 
-@dataclass(frozen=True)
-class SystemFeature:
+class SystemFeature(NamedTuple):
     """How a program finds out from the system whether the processor has the instruction set."""
 
     name: str
@@ -38,6 +38,11 @@ class Target:
     lanes: int
     """Floats in a vector."""
     registers: int
+    vector_lengths: tuple[int, ...] = ()
+    """The vector lengths that the code can be built for, in bits; empty where there is one."""
+    vectors_name: str = "vectors"
+    fused: bool = True
+    """v_fma rounds once."""
 
     # compiling and running
     flags: tuple[str, ...] = ()
@@ -107,10 +112,6 @@ class Target:
         return ()
 
     # --- vector length
-
-    vector_lengths: tuple[int, ...] = ()
-    """The vector lengths that the code can be built for, in bits; empty where there is one."""
-    vectors_name: str = "vectors"
 
     @property
     def vector_bits(self) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 YMM_STATE, ZMM_STATE = 0x06, 0xE6
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(NamedTuple):
     """The word of CPUID with the bit of a feature, and the registers (bits of XCR0) that the system has to save."""
 
     name: str

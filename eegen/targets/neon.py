@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil, inf
+from typing import Any
 
 from eegen.targets.base import Target
 
@@ -21,24 +21,29 @@ ASSEMBLY = (
 )
 
 
-@dataclass(frozen=True)
+SHARED: dict[str, Any] = {
+    "lanes": 4,
+    "registers": 32,
+    "triple": "aarch64-linux-gnu",
+    "machine": "aarch64",
+    "elf_flags": ("-mno-outline-atomics",),  # outlined atomics would be calls of a library
+    "emulated_cpu": "max",
+    "systems": (("on a Mac, on Linux on Arm", ""),),
+    "debian_packages": ("gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"),
+    "assembly": ASSEMBLY,
+    "quads_vocabulary": "neon",
+    "lane_operand": True,
+    "update_vectors": 4,
+    "inner_multiple": 4,
+    "score_vectors": 8,
+    "rows_multiple": 4,
+    "outer_unroll": 4,
+}
+"""Fields of both targets."""
+
+
 class Arm(Target):
     """64-bit Arm: a scalar of A is a lane of a vector loaded once for several steps; cost is executed instructions."""
-
-    triple: str | None = "aarch64-linux-gnu"
-    machine: str = "aarch64"
-    elf_flags: tuple[str, ...] = ("-mno-outline-atomics",)  # outlined atomics would be calls of a library
-    emulated_cpu: str | None = "max"
-    systems: tuple[tuple[str, str], ...] = (("on a Mac, on Linux on Arm", ""),)
-    debian_packages: tuple[str, ...] = ("gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross")
-    assembly: tuple[tuple[str, str], ...] = ASSEMBLY
-    quads_vocabulary: str = "neon"
-    lane_operand: bool = True
-    update_vectors: int = 4
-    inner_multiple: int = 4
-    score_vectors: int = 8
-    rows_multiple: int = 4
-    outer_unroll: int = 4
 
     def unrollable_steps(self, k: int) -> int:
         return k
@@ -67,10 +72,9 @@ class Arm(Target):
 
 
 TARGET = Arm(
+    **SHARED,
     name="neon",
     vocabulary="neon",
-    lanes=4,
-    registers=32,
     product_template="kernels/product_neon.c.j2",
     outer_template="kernels/outer_neon.c.j2",
     body_fmas=512,

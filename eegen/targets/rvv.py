@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from eegen.targets.base import SystemFeature, Target
 
@@ -18,11 +18,8 @@ ASSEMBLY = (
 )
 
 
-@dataclass(frozen=True)
 class Rvv(Target):
     """Vectors of one register each. FMAs take a scalar of A from a floating-point register."""
-
-    vector_lengths: tuple[int, ...] = (128, 256, 512, 1024)
 
     @property
     def machine_bits(self) -> str:
@@ -50,4 +47,5 @@ TARGET = Rvv(
     systems=(("on Linux on RISC-V", ""),),
     debian_packages=("gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross"),
     assembly=ASSEMBLY,
+    vector_lengths=(128, 256, 512, 1024),
 ).with_vector_bits(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
 from eegen.targets.base import Target
@@ -10,7 +9,6 @@ from eegen.targets.base import Target
 MOST_ROWS, MOST_VECTORS = 2, 16
 
 
-@dataclass(frozen=True)
 class Scalar(Target):
     """Registers are allocated by the compiler, so the tile is fixed and any row of it as cheap as another."""
 
@@ -22,4 +20,4 @@ class Scalar(Target):
         return 1 / vectors if rows <= MOST_ROWS and vectors <= MOST_VECTORS else inf
 
 
-TARGET = Scalar(name="scalar", vocabulary="scalar", lanes=1, registers=16, body_fmas=64)
+TARGET = Scalar(name="scalar", vocabulary="scalar", lanes=1, registers=16, fused=False, body_fmas=64)

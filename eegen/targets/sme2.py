@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from eegen.targets.base import SystemFeature
-from eegen.targets.neon import Arm
+from eegen.targets.neon import SHARED, Arm
 from eegen.targets.tiles import Panel, Tile
 
 
-@dataclass(frozen=True)
-class Strip:
+class Strip(NamedTuple):
     """Columns `start` to `stop`, taken by blocks of `tall` x `wide` ZA tiles, all counted in tiles."""
 
     tall: int
@@ -102,10 +102,9 @@ class Sme(Arm):
 
 
 TARGET = Sme(
+    **SHARED,
     name="sme2",
     vocabulary="sme2",
-    lanes=4,
-    registers=32,
     flags=("-mcpu=apple-m4",),
     needs=("sme2",),
     feature=SystemFeature("SME", "getauxval(AT_HWCAP2) & 1UL << 23", "hw.optional.arm.FEAT_SME"),

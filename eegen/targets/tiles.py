@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 Cost = Callable[[int, int], float]
 """(rows, vectors) of a tile -> cost of an FMA; infinite where the tile is impossible."""
@@ -28,8 +29,7 @@ class Panel:
     heights: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """A block of accumulators: `rows` x `vectors` registers, the inner loop unrolled `unroll` times.
 
     `panels` cover all the columns, the widest first; `heights` are those of the widest.
@@ -46,8 +46,8 @@ class Tile:
 
 
 def falling_heights(rows: int) -> tuple[int, ...]:
-    """`rows` and lower ones down to 1, in steps of a fifth: the rest of any row count fills one or two tiles."""
-    return (1,) if rows == 1 else (rows, *falling_heights(rows - max(1, rows // 5)))
+    """`rows` and lower ones down to 1, each about half: any row count that is left is a few tiles, of little code."""
+    return (1,) if rows == 1 else (rows, *falling_heights(rows - max(1, rows // 2)))
 
 
 def cover(vectors: int, heights: Sequence[int], cost: Cost) -> tuple[Panel, ...]:

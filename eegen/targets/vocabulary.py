@@ -191,7 +191,12 @@ def _named(words: tuple[Word, ...], names: str) -> tuple[Word, ...]:
 NEIGHBOURS = tuple(
     word
     for n in (2, 3, 4)
-    for word in renamed(_named(CORE, "zero set1 load store sub mul fma fnma keep ratio"), f"v{n}_", f"v{n}f")
+    for word in renamed(_named(CORE, "zero set1 load store add sub mul fma fnma keep ratio"), f"v{n}_", f"v{n}f")
+)
+NEIGHBOUR_LANES = tuple(
+    replace(word, c=re.sub(r"\bv_", f"v{n}_", re.sub(r"\bvf (?!b\b)", f"v{n}f ", word.c)))
+    for n in (2, 3, 4)
+    for word in _named(LANES, "fma_lane mul_lane")
 )
 STREAMING = renamed(CORE, "z_", "zf")
 
@@ -202,7 +207,9 @@ GROUPS: dict[str, Group] = {
     "transpose": Group("blocks of a matrix transposed", lambda target: target.transposes_in_product, TRANSPOSE),
     "pairs": Group("scalars in pairs", lambda target: target.pairs_scalars, PAIRS),
     "lanes": Group("a lane of a vector as a scalar", lambda target: target.lane_operand, LANES),
-    "neighbours": Group("several neighbouring vectors", lambda target: target.update_vectors > 1, NEIGHBOURS),
+    "neighbours": Group(
+        "several neighbouring vectors", lambda target: target.update_vectors > 1, (*NEIGHBOURS, *NEIGHBOUR_LANES)
+    ),
     "streaming": Group("streaming vectors", lambda target: target.product_words == "z_", STREAMING),
     "quads": Group("four keys at once", lambda target: bool(target.quads_vocabulary), QUADS),
     "several quads": Group(

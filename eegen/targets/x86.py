@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 from eegen.targets.base import Target
 from eegen.targets.cpuid import FEATURES, Feature
@@ -19,16 +19,19 @@ ASSEMBLY = (
 )
 
 
-@dataclass(frozen=True)
+SHARED: dict[str, Any] = {
+    "triple": "x86_64-linux-gnu",
+    "machine": "x86_64",
+    "systems": (("on Linux", ""), ("on a Mac", "-arch x86_64 ")),
+    "debian_packages": ("gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"),
+    "assembly": ASSEMBLY,
+    "transposes_in_product": True,
+}
+"""Fields of both targets."""
+
+
 class X86(Target):
     """x86-64: FMAs read one operand from memory, shuffles transpose panels on their way into a product."""
-
-    triple: str | None = "x86_64-linux-gnu"
-    machine: str = "x86_64"
-    systems: tuple[tuple[str, str], ...] = (("on Linux", ""), ("on a Mac", "-arch x86_64 "))
-    debian_packages: tuple[str, ...] = ("gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross")
-    assembly: tuple[tuple[str, str], ...] = ASSEMBLY
-    transposes_in_product: bool = True
 
     @property
     def cpuid(self) -> tuple[Feature, ...]:

@@ -15,9 +15,10 @@ import typer
 from eegen.errors import EegenError, EegenFailure
 from eegen.models.config import option_table
 from eegen.options import Group, Option, flag, group, read_options
-from eegen.plan.build_config import SVL_BITS
 from eegen.targets import TARGETS
 from eegen.train.option_table import TRAIN
+
+SVL_BITS = TARGETS["sme2"].vector_lengths
 
 
 @dataclass(frozen=True)

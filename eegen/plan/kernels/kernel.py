@@ -7,7 +7,7 @@ one ordered list of typed parameters that a kernel returns as `params`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from eegen.language.formats import F32, I32, Format
 
@@ -38,8 +38,7 @@ BOUND = ("rows", "keys", "weights", "gradient", "index")
 Access = Literal["read", "write", "both"]
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(NamedTuple):
     """A parameter of a kernel's C function.
 
     `stride` is how many numbers lie from one row to the next (`rows`, `keys`), or how many there are in all.
@@ -61,8 +60,7 @@ def index(name: str) -> Param:
     return Param(name, "index", stride=1, format=I32)
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """FLOPs and bytes of a call, in parts that grow with its rows, with its keys, and not at all."""
 
     row: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from eegen.plan.kernels.kernel import Kernel, Param, Work
 
@@ -10,8 +11,7 @@ BLOCK = 32  # rows that a step is done for before the next
 ABREAST = 4  # of them at once: the steps of one row wait for each other
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(NamedTuple):
     """The vectors of a row: those of the first `whole` columns, a loop, and the last ones, each (column, limit).
 
     `real`: for each column from `whole` on, whether it is of the vocabulary: its limit. `limit` counts from there.

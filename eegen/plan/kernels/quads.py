@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from eegen.targets import Target
 
@@ -24,8 +24,7 @@ Weights = Literal["memory", "lane", "permute", "pair"]
 permutation inside each 128-bit lane, or that after every lane of the score vector has been doubled."""
 
 
-@dataclass(frozen=True)
-class Dot:
+class Dot(NamedTuple):
     """Products of the vectors `at`, summed in each lane, with each of four keys: a vector named `name`.
 
     `loop`: first, end and step of `at` where they are too many to write out.
@@ -61,16 +60,14 @@ class Column:
     weights_at: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Columns whose sums are in registers at once, and the score vectors that hold their weights."""
 
     columns: tuple[Column, ...]
     weights: tuple[ScoreVector, ...]
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """The parts of a group. `step` > 0: they are alike, each inside one head; the first stands for all of them."""
 
     parts: tuple[Part, ...]
@@ -103,8 +100,7 @@ class Group:
         return self.scores_width // 4
 
 
-@dataclass(frozen=True)
-class Softmax:
+class Softmax(NamedTuple):
     """Of `chains` score vectors at once: those at `offsets` in a quad, of each of `rows` rows.
 
     `step` > 0: a quad has more score vectors, so many floats on. `by_lane`: sums are inverted four at once, as lanes.

@@ -232,6 +232,15 @@ class OuterSchedule:
     step_b: int
     step_g: int
 
+    @property
+    def line_mask(self) -> int:
+        return len(self.lines) - 1
+
+    @property
+    def short_at(self) -> int:
+        """Where the short row tile is."""
+        return self.whole * self.rows
+
 
 def outer(k: Outer, target: Target) -> OuterSchedule:
     """The schedule of outer and outer_neon."""

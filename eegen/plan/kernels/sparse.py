@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from eegen.language.formats import I32
 from eegen.plan.kernels.kernel import Kernel, Param, Work
@@ -10,8 +11,7 @@ from eegen.plan.kernels.kernel import Kernel, Param, Work
 MOST_VECTORS = 8
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(NamedTuple):
     """Neighbouring vectors of a row, from column `start` on."""
 
     start: int

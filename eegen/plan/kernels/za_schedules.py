@@ -77,13 +77,16 @@ class Band:
 class ZaSchedule:
     """How a product or a weight gradient is done on tiles of `lanes` x `lanes`.
 
-    `steps` in an iteration of the loop over the inner size. `unit`: rows of G that threads share it in.
+    `steps` in an iteration of the loop over the inner size. `unit`: rows of G that threads share it in. `ragged_...`:
+    the last tile is not full.
     """
 
     lanes: int
     bands: tuple[Band, ...]
     steps: int
     unit: int
+    ragged_rows: bool
+    ragged_columns: bool
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -105,14 +108,14 @@ def za_product(k: Product, target: Sme) -> ZaSchedule:
         chunk = transpose("chunk", high, deep * lanes, lanes) if chunked else None
         last = transpose("rest", high, rest, lanes) if rest else None
         bands.append(Band(high, high * lanes, (high - 1) * lanes, strips(high, k.n, target), chunk, chunked, last))
-    return ZaSchedule(lanes, tuple(bands), target.unroll(k.k), 1)
+    return ZaSchedule(lanes, tuple(bands), target.unroll(k.k), 1, True, k.n % lanes > 0)
 
 
 def za_outer(k: Outer, target: Sme) -> ZaSchedule:
     lanes = target.svl_lanes
     heights = target.outer_heights(k.m, k.n)
     bands = tuple(Band(high, high * lanes, (high - 1) * lanes, strips(high, k.n, target)) for high in heights)
-    return ZaSchedule(lanes, bands, target.za_unroll, k.tile.rows)
+    return ZaSchedule(lanes, bands, target.za_unroll, k.tile.rows, k.m % lanes > 0, k.n % lanes > 0)
 
 
 def strips(high: int, columns: int, target: Sme) -> tuple[Strip, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from eegen.language.formats import F32, Format
 from eegen.language.graph import Loop, Value
@@ -45,8 +45,7 @@ class KernelTable:
         return tuple(self._kernels.values())
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What the lowering of a program reads and does not change."""
 
     build: BuildConfig
