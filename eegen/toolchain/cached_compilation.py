@@ -33,6 +33,7 @@ class Build:
     source_path: Path
     seconds: float
     cached: bool
+    compiler: str
     command: list[str]
     log: str
 
@@ -60,7 +61,15 @@ def build(
     for root in build_cache.readable_dirs():
         entry = root / "builds" / digest
         if (facts := build_cache.read_entry(entry)) is not None:
-            return Build(entry / binary_name, entry / source_name, facts["seconds"], True, commands[0], facts["log"])
+            return Build(
+                entry / binary_name,
+                entry / source_name,
+                facts["seconds"],
+                True,
+                str(compiler),
+                commands[0],
+                facts["log"],
+            )
 
     text = source if isinstance(source, str) else source()
     root = build_cache.writable_dir()
@@ -80,7 +89,9 @@ def build(
         if "No space left" in str(error) or "quota" in str(error):
             raise build_cache.no_space(root) from error
         raise EegenFailure(f"cannot build in {root}: {error.strerror or error}; EEGEN_CACHE names another") from error
-    return Build(entry / binary_name, entry / source_name, facts["seconds"], False, commands[0], facts["log"])
+    return Build(
+        entry / binary_name, entry / source_name, facts["seconds"], False, str(compiler), commands[0], facts["log"]
+    )
 
 
 def _compile(commands: list[list[str]], folder: Path, output: str) -> tuple[str, str]:
