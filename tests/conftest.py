@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ import pytest
 from eegen.run.data import load_documents, vocabulary
 from eegen.run.session import Session
 from eegen.toolchain import build_cache
+
+
+def pytest_configure() -> None:
+    """Tests of Ctrl-C need it to work: it is ignored where a shell started the tests in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from eegen.run.header import Buffer, Header
 from eegen.run.model_builds import compile_model
 from eegen.run.session import Session
 from eegen.targets import TARGETS, runs_here
-from eegen.toolchain.compiler_flags import compile_command
+from eegen.toolchain.compiler_flags import compile_commands
 from eegen.toolchain.compiler_search import Compiler
 from eegen.toolchain.emulators import emulator
 
@@ -123,9 +123,10 @@ def run_object(machine: Machine, compiler: Compiler, folder: Path) -> np.ndarray
     made = compile_model(CONFIG, machine.target, cc=str(compiler), kind="object")
     (folder / "host.c").write_text(host(made.plan))
     source, program = str(folder / "host.c"), str(folder / "host")
-    command = compile_command(compiler, target, "program", source, program)
-    command.insert(command.index(source) + 1, str(made.build.path))
-    subprocess.run(command, check=True)
+    commands = compile_commands(compiler, target, "program", source, program)
+    commands[-1].insert(commands[-1].index("-o"), str(made.build.path))
+    for command in commands:
+        subprocess.run(command, check=True)
     return losses(made.plan, ProgramEngine([*emulator(target), program], folder / "arena"))
 
 

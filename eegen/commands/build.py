@@ -112,7 +112,7 @@ def build_into(
         kind=kind,
         source=str(source),
         binary=str(binary),
-        compiler=made.command[0],
+        compiler=made.compiler,
         foreign=foreign,
         next=next_command(compiled, kind, foreign, binary, data),
     )

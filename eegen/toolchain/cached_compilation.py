@@ -16,7 +16,7 @@ from pathlib import Path
 from eegen.errors import EegenError, EegenFailure
 from eegen.targets import Target
 from eegen.toolchain import build_cache
-from eegen.toolchain.compiler_flags import Kind, compile_command, cross_libc, is_foreign, output_name
+from eegen.toolchain.compiler_flags import Kind, compile_commands, cross_libc, is_foreign, output_name
 from eegen.toolchain.compiler_search import INSTALL_HINT, Compiler, too_old, zig_wheel
 
 CACHE_FORMAT = 1
@@ -24,12 +24,16 @@ CACHE_FORMAT = 1
 
 @dataclass(frozen=True)
 class Build:
-    """What a compilation made. `seconds` is how long the compiler took when it was made, `log` its output."""
+    """What a compilation made. `seconds` is how long the compiler took when it was made, `log` its output.
+
+    `command` is the command that compiled the source; where there were two, the other one linked.
+    """
 
     path: Path
     source_path: Path
     seconds: float
     cached: bool
+    compiler: str
     command: list[str]
     log: str
 
@@ -51,13 +55,21 @@ def build(
     if reason := too_old(compiler, target):
         raise EegenError(f"{compiler} is clang {compiler.major}, but {reason}; {INSTALL_HINT}")
     source_name, binary_name = f"{name}.c", output_name(name, target, kind)
-    words = compile_command(compiler, target, kind, source_name, binary_name, extra_flags)
+    commands = compile_commands(compiler, target, kind, source_name, binary_name, extra_flags)
     text_key = source if isinstance(source, str) else ""
-    digest = _digest([CACHE_FORMAT, key, text_key, words, compiler.version, kind, target.name])
+    digest = _digest([CACHE_FORMAT, key, text_key, commands, compiler.version, kind, target.name])
     for root in build_cache.readable_dirs():
         entry = root / "builds" / digest
         if (facts := build_cache.read_entry(entry)) is not None:
-            return Build(entry / binary_name, entry / source_name, facts["seconds"], True, words, facts["log"])
+            return Build(
+                entry / binary_name,
+                entry / source_name,
+                facts["seconds"],
+                True,
+                str(compiler),
+                commands[0],
+                facts["log"],
+            )
 
     text = source if isinstance(source, str) else source()
     root = build_cache.writable_dir()
@@ -65,22 +77,40 @@ def build(
         with build_cache.scratch_dir(root) as scratch:
             (scratch / source_name).write_text(text, encoding="utf-8")
             began = time.perf_counter()
-            log, failure = _compile(words, scratch, binary_name)
+            log, failure = _compile(commands, scratch, binary_name)
             seconds = time.perf_counter() - began
             if failure:
                 if known := _known_reason(compiler, target, kind, log, root):
                     raise known
-                raise _compiler_failed(compiler, failure, words, log, root / "failed" / f"{name}-{digest[:12]}", text)
+                raise _compiler_failed(compiler, failure, log, root / "failed" / f"{name}-{digest[:12]}", text)
             entry = root / "builds" / digest
-            facts = build_cache.publish(scratch, entry, {"seconds": seconds, "log": log, "command": words})
+            facts = build_cache.publish(scratch, entry, {"seconds": seconds, "log": log, "command": commands[0]})
     except OSError as error:
         if "No space left" in str(error) or "quota" in str(error):
             raise build_cache.no_space(root) from error
         raise EegenFailure(f"cannot build in {root}: {error.strerror or error}; EEGEN_CACHE names another") from error
-    return Build(entry / binary_name, entry / source_name, facts["seconds"], False, words, facts["log"])
+    return Build(
+        entry / binary_name, entry / source_name, facts["seconds"], False, str(compiler), commands[0], facts["log"]
+    )
 
 
-def _compile(words: list[str], folder: Path, output: str) -> tuple[str, str]:
+def _compile(commands: list[list[str]], folder: Path, output: str) -> tuple[str, str]:
+    """Run the commands up to the first that fails: (commands and what they printed, why the last failed or "").
+
+    Intermediate files are deleted.
+    """
+    log = ""
+    for words in commands:
+        printed, failure = _run(words, folder, words[words.index("-o") + 1])
+        log += printed
+        if failure:
+            return f"$ {shlex.join(words)}\n{log}", failure
+    for words in commands[:-1]:
+        (folder / words[words.index("-o") + 1]).unlink()
+    return log, ""
+
+
+def _run(words: list[str], folder: Path, output: str) -> tuple[str, str]:
     """(what the compiler printed, why it failed or "")."""
     environment = {**os.environ, "LC_ALL": "C"}
     if folder.is_relative_to(build_cache.fallback_dir()):
@@ -118,12 +148,12 @@ def _known_reason(compiler: Compiler, target: Target, kind: Kind, log: str, root
     return None
 
 
-def _compiler_failed(compiler: Compiler, failure: str, words: list[str], log: str, kept: Path, text: str) -> EegenError:
+def _compiler_failed(compiler: Compiler, failure: str, log: str, kept: Path, text: str) -> EegenError:
     """The error for a source that does not compile; the source and the log are kept beside the cache's entries."""
     path = kept.with_name(f"{kept.name}.log")
     try:
         build_cache.write_atomically(kept.with_name(f"{kept.name}.c"), text)
-        build_cache.write_atomically(path, f"$ {shlex.join(words)}\n{log}")
+        build_cache.write_atomically(path, log)
         where = f"the log is kept in {path}"
     except OSError as error:
         where = f"the log could not be kept: {error.strerror or error}"

@@ -42,7 +42,7 @@ def compile_command(
     output: str,
     extra_flags: Sequence[str] = (),
 ) -> list[str]:
-    """The whole command. `extra_flags` come after all others that they may overrule."""
+    """One command from source to output. `extra_flags` come after all others that they may overrule."""
     sanitized = any("-fsanitize" in flag for flag in extra_flags)
     words = [*compiler.argv, *platform_flags(compiler, target), *BASE_FLAGS]
     words += zig_spelling(target.flags) if compiler.kind == "zig" else target.flags
@@ -57,6 +57,29 @@ def compile_command(
     if kind == "program":
         words += ["-lm", "-pthread"]
     return words
+
+
+def compile_commands(
+    compiler: Compiler,
+    target: Target,
+    kind: Kind,
+    source: str,
+    output: str,
+    extra_flags: Sequence[str] = (),
+) -> list[list[str]]:
+    """The commands from source to output, in order; the last writes `output`.
+
+    zig compiles its C library anew for each CPU that it links for, which takes a minute: a program is compiled for the
+    target's CPU and linked for any CPU of the family.
+    """
+    if compiler.kind != "zig" or kind != "program":
+        return [compile_command(compiler, target, kind, source, output, extra_flags)]
+    whole = compile_command(compiler, target, kind, source, output, extra_flags)
+    compiling = [*whole[: whole.index(source)], "-c", source, "-o", f"{output}.o"]
+    compiling = [word for word in compiling if word != "-static"]
+    linking = [*compiler.argv, *platform_flags(compiler, target), *BASE_FLAGS, *extra_flags]
+    linking += [*_kind_flags(compiler, target, kind, hosted=True, assembly=False), f"{output}.o", "-o", output]
+    return [compiling, [*linking, "-lm", "-pthread"]]
 
 
 def platform_flags(compiler: Compiler, target: Target) -> list[str]:

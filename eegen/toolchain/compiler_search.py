@@ -34,7 +34,8 @@ class Compiler:
     named: bool = field(default=False, compare=False)  # the user asked for this one (--cc, EEGEN_CC)
 
     def __str__(self) -> str:
-        return shlex.join(self.argv)
+        """What --cc calls it: the wheel's has a short name, its path is long."""
+        return "ziglang" if self.argv == zig_wheel() else shlex.join(self.argv)
 
 
 def find_compiler(cc: str | None = None) -> Compiler:
