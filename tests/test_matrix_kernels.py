@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_alone import Alone, target_of
-from machines import ARM, NATIVE, Machine, parameters
+from machines import ARM, NATIVE, RISCV, Machine, parameters
 
 from eegen.emit.source import environment
 from eegen.language.graph import OPS
@@ -24,7 +24,7 @@ from eegen.plan.kernels.rows import ACCUMULATOR, OPERAND, Operand, Step
 from eegen.targets import Target
 
 COVERS = ("product", "product_neon", "product_sme2", "outer", "outer_neon", "outer_sme2")
-MACHINES = [*NATIVE, *ARM]
+MACHINES = [*NATIVE, *ARM, *RISCV[:1]]
 UNTOUCHED = 7
 RANGES = [(0, 0), (0, 1), (3, 3), (2, 4), (0, 5), (1, 8), (0, 13), (5, 36)]  # of rows
 ROWS = 36
