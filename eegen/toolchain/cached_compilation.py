@@ -9,9 +9,10 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eegen.errors import EegenError, EegenFailure
 from eegen.targets import Target
@@ -58,18 +59,15 @@ def build(
     commands = compile_commands(compiler, target, kind, source_name, binary_name, extra_flags)
     text_key = source if isinstance(source, str) else ""
     digest = _digest([CACHE_FORMAT, key, text_key, commands, compiler.version, kind, target.name])
+
+    def made(entry: Path, facts: Mapping[str, Any], cached: bool) -> Build:
+        paths = entry / binary_name, entry / source_name
+        return Build(*paths, facts["seconds"], cached, str(compiler), commands[0], facts["log"])
+
     for root in build_cache.readable_dirs():
         entry = root / "builds" / digest
         if (facts := build_cache.read_entry(entry)) is not None:
-            return Build(
-                entry / binary_name,
-                entry / source_name,
-                facts["seconds"],
-                True,
-                str(compiler),
-                commands[0],
-                facts["log"],
-            )
+            return made(entry, facts, cached=True)
 
     text = source if isinstance(source, str) else source()
     root = build_cache.writable_dir()
@@ -77,7 +75,7 @@ def build(
         with build_cache.scratch_dir(root) as scratch:
             (scratch / source_name).write_text(text, encoding="utf-8")
             began = time.perf_counter()
-            log, failure = _compile(commands, scratch, binary_name)
+            log, failure = _compile(commands, scratch)
             seconds = time.perf_counter() - began
             if failure:
                 if known := _known_reason(compiler, target, kind, log, root):
@@ -89,12 +87,10 @@ def build(
         if "No space left" in str(error) or "quota" in str(error):
             raise build_cache.no_space(root) from error
         raise EegenFailure(f"cannot build in {root}: {error.strerror or error}; EEGEN_CACHE names another") from error
-    return Build(
-        entry / binary_name, entry / source_name, facts["seconds"], False, str(compiler), commands[0], facts["log"]
-    )
+    return made(entry, facts, cached=False)
 
 
-def _compile(commands: list[list[str]], folder: Path, output: str) -> tuple[str, str]:
+def _compile(commands: list[list[str]], folder: Path) -> tuple[str, str]:
     """Run the commands up to the first that fails: (commands and what they printed, why the last failed or "").
 
     Intermediate files are deleted.

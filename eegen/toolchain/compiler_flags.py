@@ -72,9 +72,9 @@ def compile_commands(
     zig compiles its C library anew for each CPU that it links for, which takes a minute: a program is compiled for the
     target's CPU and linked for any CPU of the family.
     """
-    if compiler.kind != "zig" or kind != "program":
-        return [compile_command(compiler, target, kind, source, output, extra_flags)]
     whole = compile_command(compiler, target, kind, source, output, extra_flags)
+    if compiler.kind != "zig" or kind != "program":
+        return [whole]
     compiling = [*whole[: whole.index(source)], "-c", source, "-o", f"{output}.o"]
     compiling = [word for word in compiling if word != "-static"]
     linking = [*compiler.argv, *platform_flags(compiler, target), *BASE_FLAGS, *extra_flags]
