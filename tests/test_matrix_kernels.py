@@ -80,7 +80,7 @@ def product_of(
     panel = tile.vectors * target.lanes * up(block(k, True), 16) if transposed else target.panel_floats(k, n)
     return Product(
         k, n, inner + apart, (inner if transposed else n) + apart, n + apart, tile, steps, target.product_words,
-        panel=panel, schedule=target.product_template, **how,
+        panel=panel, template=target.product_template, **how,
     )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def outers_of(target: Target, optimizer: str = "") -> list[Outer]:
         apart = 4 * (number % 3)
         tile = target.outer_tile(m, n // target.lanes, multiple=4)
         partial = target.exchanges_sums or number % 2 == 0
-        plain = Outer(m, n, m + apart, n + apart, n + apart, 0, tile, partial=partial, schedule=target.outer_template)
+        plain = Outer(m, n, m + apart, n + apart, n + apart, 0, tile, partial=partial, template=target.outer_template)
         if not optimizer:
             found.append(plain)
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eegen.emit.functions import C_TYPES
 from eegen.emit.functions import call as call_text
 from eegen.plan.call import Arg, Call, CallLoop, Item
 from eegen.plan.kernels.kernel import BOUND
@@ -19,9 +20,8 @@ def pointers(plan: Plan, program: ProgramPlan, procedure: Procedure) -> str:
     kinds = {param.kind for call in calls for param in call.kernel.params}
     for name in dict.fromkeys(arg.name for call in calls for arg in call.args if arg.space == "rows"):
         buffer = program.buffers[name]
-        kind = {"f32": "float", "i32": "int32_t"}[buffer.format.name]
         at = {"f32": "floats_of", "i32": "index_of"}[buffer.format.name]
-        lines.append(f"{kind} *const {name} = {at}(s, s->at_slot[{buffer.slot}]);")
+        lines.append(f"{C_TYPES[buffer.format.name]} *const {name} = {at}(s, s->at_slot[{buffer.slot}]);")
     if "weight" in spaces or "updated" in kinds:
         lines.append("float *const weights = weights_of(s);")
     if "packed" in spaces or "packed" in kinds:

@@ -46,7 +46,7 @@ def broken_comment(line: str, columns: int) -> list[str]:
     for word in text.split(" "):
         if len(line) + 1 + len(word) > columns and line.strip():
             lines.append(line.rstrip())
-            line = inner.replace("\0", "") + word
+            line = inner + word
         else:
             line += (" " if line.strip() else "") + word
     return [*lines, line]

@@ -33,7 +33,7 @@ NO_CALL = ("parameter", "constant")
 
 
 class Lowered(NamedTuple):
-    """The calls of each procedure, the buffers they work on, which of them holds the logits, sums of threads."""
+    """The calls of each procedure, the buffers they work on, the buffer of each value, sums of threads."""
 
     procedures: Mapping[str, tuple[Item, ...]]
     buffers: Mapping[str, Buffer]

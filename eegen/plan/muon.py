@@ -45,7 +45,7 @@ def newton_schulz(side: int, padded: int, tall: bool, target: Target, kernels: K
         packed_ld=0,
         tile=target.outer_tile(padded, vectors, multiple=4),
         partial=target.exchanges_sums,
-        schedule=target.outer_template,
+        template=target.outer_template,
     )
     k = -(-side // target.inner_multiple) * target.inner_multiple
     times = Product(
@@ -57,7 +57,7 @@ def newton_schulz(side: int, padded: int, tall: bool, target: Target, kernels: K
         tile=target.tile(vectors, k),
         prefix=target.product_words,
         panel=target.panel_floats(k, padded),
-        schedule=target.product_template,
+        template=target.product_template,
     )
     kernel = NewtonSchulz(
         side=side,

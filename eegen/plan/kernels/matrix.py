@@ -42,13 +42,9 @@ class Product(Kernel):
     transposed: bool = False
     paired: bool = False
     panel: int = 0
-    schedule: str = "kernels/product.c.j2"
+    template: str = "kernels/product.c.j2"
 
     restrict = True
-
-    @property
-    def template(self) -> str:  # type: ignore[override]
-        return self.schedule
 
     @property
     def stem(self) -> str:
@@ -123,13 +119,9 @@ class Outer(Kernel):
     streams: bool = False
     partial: bool = True
     moments: tuple[str, ...] = ()
-    schedule: str = "kernels/outer.c.j2"
+    template: str = "kernels/outer.c.j2"
 
     restrict = True
-
-    @property
-    def template(self) -> str:  # type: ignore[override]
-        return self.schedule
 
     @property
     def stem(self) -> str:

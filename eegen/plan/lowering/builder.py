@@ -127,13 +127,16 @@ class Builder:
         """How a kernel over rows of `domain` reads a value: a spread is read through its index."""
         if value.op.kind == "spread" and value not in self.names:
             source = value.inputs[0]
-            operand = Operand("rows", self.ld(source), "pair_of", label(source), source.format)
-            return operand, [self.buffer(source), Arg("index", "pair_of")]
+            return self.row_operand(source, "pair_of"), [self.buffer(source), Arg("index", "pair_of")]
         if value.domain == "param":
             parameter = self.storage(value)
             operand = Operand("weights", parameter.ld, name=parameter.ident, format=parameter.format)
             return operand, [Arg("weight", parameter.ident)]
-        return Operand("rows", self.ld(value), name=label(value), format=value.format), [self.buffer(value)]
+        return self.row_operand(value), [self.buffer(value)]
+
+    def row_operand(self, value: Value, gather: str = "") -> Operand:
+        """The rows of a value as a step reads or writes them; `gather` names the index array that picks one."""
+        return Operand("rows", self.ld(value), gather, label(value), value.format)
 
     # --- calls --------------------------------------------------------------------------------------
 

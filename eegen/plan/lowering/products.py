@@ -7,7 +7,7 @@ from itertools import pairwise
 from eegen.language.graph import Value
 from eegen.plan.call import Arg
 from eegen.plan.kernels.matrix import MOST_TRANSPOSED, Outer, Product, block
-from eegen.plan.kernels.rows import ACCUMULATOR, OPERAND, Operand, RowProgram, Step
+from eegen.plan.kernels.rows import ACCUMULATOR, OPERAND, RowProgram, Step
 from eegen.plan.lowering.builder import Builder, label
 from eegen.plan.records import up
 
@@ -48,7 +48,7 @@ def product(b: Builder, last: Value) -> None:
             transposed=transposed,
             paired=transposed and b.target.pairs_scalars and n == b.lanes and k in range(2 * n, MOST_TRANSPOSED + 1, 2),
             panel=tile.vectors * b.lanes * up(block(k, True), 16) if transposed else b.target.panel_floats(k, n),
-            schedule=b.target.product_template,
+            template=b.target.product_template,
         ),
         [read(b, x), copy, out, *operands],
         last.domain,
@@ -67,8 +67,7 @@ def read(b: Builder, value: Value) -> Arg:
     if value.op.kind == "spread" and value not in b.names:
         operand, args = b.operand(value, value.domain)
         out = b.buffer(value)
-        stored = Operand("rows", b.ld(value), name=label(value), format=value.format)
-        steps = (Step("load", (), operand), Step("store", (0,), stored))
+        steps = (Step("load", (), operand), Step("store", (0,), b.row_operand(value)))
         kernel = RowProgram(value.width, b.width(value) // b.lanes, steps, "spread")
         b.call(kernel, [*args, out], value.domain, [out.name], label(value))
     return b.buffer(value)
@@ -94,7 +93,7 @@ def outer(b: Builder, value: Value) -> None:
         streams=b.context.streams,
         partial=b.target.exchanges_sums or continues,
         moments=b.context.moments if parameter.fused else (),
-        schedule=b.target.outer_template,
+        template=b.target.outer_template,
     )
     b.call(
         kernel,

@@ -55,17 +55,14 @@ def flush(b: Builder) -> None:
         if value.op.kind == "collect":
             out = b.buffer(value)
             b.clear(out, value)
-            where = Operand("rows", b.ld(value), "pair_of", label(value), value.format)
-            add_to(value.inputs[0], where, [out, Arg("index", "pair_of")], out.name)
+            add_to(value.inputs[0], b.row_operand(value, "pair_of"), [out, Arg("index", "pair_of")], out.name)
         elif value.op.kind == "sink":
             weight = b.context.gradient_of[value]
             parameter = b.storage(weight)
             index = f"pair_{value.attrs['by']}" if "by" in value.attrs else ""
-            origin = source(value.inputs[0])
             where = Operand("gradient", parameter.ld, index, f"d_{parameter.ident}", parameter.format)
-            steps.append(Step("accumulate", (origin,), where))
-            args += [b.sum_of(weight), *([Arg("index", index)] if index else [])]
-            writes.append(f"gradient {parameter.ident}")
+            target = [b.sum_of(weight), *([Arg("index", index)] if index else [])]
+            add_to(value.inputs[0], where, target, f"gradient {parameter.ident}")
         elif value.op.kind == "lookup":
             parameter = b.storage(value.inputs[0])
             index = f"pair_{value.attrs['by']}"
@@ -83,8 +80,7 @@ def flush(b: Builder) -> None:
             out = b.buffer(value)
             args.append(out)
             writes.append(out.name)
-            stored = Operand("rows", b.ld(value), name=label(value), format=value.format)
-            steps.append(Step("store", (number[value],), stored))
+            steps.append(Step("store", (number[value],), b.row_operand(value)))
     real = operand_of(values[0]).width if values[0].op.kind not in SUMS else values[0].inputs[0].width
     vectors = width // b.lanes
     sums = any(step.expression and step.expression.sums for step in steps)

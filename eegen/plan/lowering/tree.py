@@ -5,7 +5,7 @@ from __future__ import annotations
 from eegen.language.formats import I32
 from eegen.language.graph import Value
 from eegen.plan.call import Arg
-from eegen.plan.kernels.rows import Operand, RowProgram, Step
+from eegen.plan.kernels.rows import RowProgram, Step
 from eegen.plan.kernels.sparse import TopLinear, TopOuter
 from eegen.plan.kernels.tree import Context, ParentRows
 from eegen.plan.lowering.builder import Builder, label
@@ -26,8 +26,8 @@ def following(b: Builder, value: Value) -> None:
     out, source = b.buffer(value), b.loop.value
     b.clear(out, value)
     steps = (
-        Step("load", (), Operand("rows", b.ld(source), name=label(source), format=source.format)),
-        Step("accumulate", (0,), Operand("rows", b.ld(value), "parent", label(value), value.format)),
+        Step("load", (), b.row_operand(source)),
+        Step("accumulate", (0,), b.row_operand(value, "parent")),
     )
     kernel = RowProgram(value.width, b.width(value) // b.lanes, steps, "sum_to_parent")
     b.call(kernel, [b.buffer(source), out, Arg("index", "parent")], "below", [out.name], label(value))
