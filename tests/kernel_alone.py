@@ -7,13 +7,15 @@ the same way, emulated or not, and a write past an array is found.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from machines import Machine
 
 from eegen.emit import arena
@@ -156,6 +158,19 @@ class Alone:
         subprocess.run([*self.command, str(path)], check=True, timeout=300)
         memory.read_back(path)
         return memory.calls[1 : memory.calls[0, 0] + 1, 0].copy().view(np.float64).tolist()
+
+
+def program_fixture(make: Callable[..., Alone]) -> Any:
+    """Make a function of a machine, perhaps a kind of kernels, and a folder the fixture of a module's programs.
+
+    A test calls the fixture without the folder; each program is compiled once.
+    """
+
+    @pytest.fixture(scope="module")
+    def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Alone]:
+        return cache(lambda *key: make(*key, tmp_path_factory.mktemp("alone")))
+
+    return program
 
 
 def _arguments(kernel: Kernel) -> list[str]:

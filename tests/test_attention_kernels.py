@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_alone import Alone, target_of
+from kernel_alone import Alone, program_fixture, target_of
 from machines import EACH_TARGET, Machine, parameters
 
 from eegen.plan.kernels.attention import Attention, attention
@@ -109,21 +110,10 @@ def make_case(kernel: Attention, domain: str, depths: list[int], spread: float =
     return Case(kernel, qkv, np.array(depths, np.int32), ancestors)
 
 
-@pytest.fixture(scope="module")
-def programs() -> dict[tuple[Machine, bool], Alone]:
-    return {}
-
-
-@pytest.fixture
-def program(programs: dict[tuple[Machine, bool], Alone], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    def made(machine: Machine, backward: bool) -> Alone:
-        """A program of all shapes, compiled once."""
-        if (machine, backward) not in programs:
-            kernels = kernels_of(machine, backward)
-            programs[machine, backward] = Alone(machine, kernels, tmp_path_factory.mktemp("alone"))
-        return programs[machine, backward]
-
-    return made
+@program_fixture
+def program(machine: Machine, backward: bool, folder: Path) -> Alone:
+    """A program of all shapes."""
+    return Alone(machine, kernels_of(machine, backward), folder)
 
 
 @dataclass

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_alone import Alone, target_of
+from kernel_alone import Alone, program_fixture, target_of
 from machines import ARM, EACH_TARGET, NATIVE, Machine, parameters
 
 from eegen.language.oracle import Oracle
@@ -83,25 +84,15 @@ def make_batch(kernel: Loss, rows: int, positions: int, spread: float = 3.0) -> 
     return Batch(kernel, logits, row, rng.integers(0, min(kernel.vocab, 5), positions))
 
 
-@pytest.fixture(scope="module")
-def programs() -> dict[Machine, Alone]:
-    return {}
-
-
-@pytest.fixture
-def program(programs: dict[Machine, Alone], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    def made(machine: Machine) -> Alone:
-        if machine not in programs:
-            unit = max(target_of(machine).lanes, 4)
-            widths = [-(-vocab // unit) * unit for vocab in VOCABULARIES]
-            kernels = [Loss(vocab, width) for vocab, width in zip(VOCABULARIES, widths, strict=True)]
-            kernels.append(Loss(128, 128 + 16))  # rows apart
-            kernels.append(Loss(120, 128 + 16))
-            kernels = [replace(kernel, name=f"{kernel.stem}_{kernel.ld}") for kernel in kernels]
-            programs[machine] = Alone(machine, kernels, tmp_path_factory.mktemp("alone"))
-        return programs[machine]
-
-    return made
+@program_fixture
+def program(machine: Machine, folder: Path) -> Alone:
+    unit = max(target_of(machine).lanes, 4)
+    widths = [-(-vocab // unit) * unit for vocab in VOCABULARIES]
+    kernels = [Loss(vocab, width) for vocab, width in zip(VOCABULARIES, widths, strict=True)]
+    kernels.append(Loss(128, 128 + 16))  # rows apart
+    kernels.append(Loss(120, 128 + 16))
+    kernels = [replace(kernel, name=f"{kernel.stem}_{kernel.ld}") for kernel in kernels]
+    return Alone(machine, kernels, folder)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 31, 71])

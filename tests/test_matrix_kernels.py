@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_alone import Alone, target_of
+from kernel_alone import Alone, program_fixture, target_of
 from machines import ARM, NATIVE, RISCV, Machine, parameters
 
 from eegen.emit.source import environment
@@ -133,22 +134,13 @@ def prelude(target: Target, optimizer: str) -> str:
     return environment().get_template(f"optimizers/{optimizer}.c.j2").render(plan=plan, target=target)
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Machine, str], Alone]:
-    made: dict[tuple[Machine, str], Alone] = {}
-
-    def program(machine: Machine, kind: str) -> Alone:
-        """`kind`: product, outer, or the optimizer fused into a gradient."""
-        machine.need()
-        if (machine, kind) not in made:
-            target = target_of(machine)
-            kernels: list[Any] = products_of(target) if kind == "product" else outers_of(target, kind.strip("outer"))
-            named = [replace(k, name=f"{k.stem}_{number}") for number, k in enumerate(kernels)]
-            before = prelude(target, kind) if kind in OPTIMIZERS else ""
-            made[machine, kind] = Alone(machine, named, tmp_path_factory.mktemp("alone"), before)
-        return made[machine, kind]
-
-    return program
+@program_fixture
+def programs(machine: Machine, kind: str, folder: Path) -> Alone:
+    """`kind`: product, outer, or the optimizer fused into a gradient."""
+    target = target_of(machine)
+    kernels: list[Any] = products_of(target) if kind == "product" else outers_of(target, kind.strip("outer"))
+    named = [replace(k, name=f"{k.stem}_{number}") for number, k in enumerate(kernels)]
+    return Alone(machine, named, folder, prelude(target, kind) if kind in OPTIMIZERS else "")
 
 
 def random(rng: np.random.Generator, rows: int, columns: int, ld: int, padding: float = np.nan) -> np.ndarray:

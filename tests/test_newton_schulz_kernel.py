@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_alone import Alone, target_of
+from kernel_alone import Alone, program_fixture, target_of
 from machines import EACH_TARGET, Machine, parameters
 
 from eegen.language.optimizers import orthogonal
@@ -39,25 +39,14 @@ class Peak(Kernel):
         return (Param("iterations", "count"),)
 
 
-@pytest.fixture(scope="module")
-def programs() -> dict[Machine, Alone]:
-    return {}
-
-
-@pytest.fixture
-def program(programs: dict[Machine, Alone], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Machine], Alone]:
-    def made(machine: Machine) -> Alone:
-        if machine not in programs:
-            target, table = target_of(machine), KernelTable()
-            unit = max(target.lanes, 4)
-            for side in SIDES:
-                for tall in (False, True):
-                    newton_schulz(side, -(-side // unit) * unit, tall, target, table)
-            folder = tmp_path_factory.mktemp("alone")
-            programs[machine] = Alone(machine, [*table.all, Peak()], folder)
-        return programs[machine]
-
-    return made
+@program_fixture
+def program(machine: Machine, folder: Path) -> Alone:
+    target, table = target_of(machine), KernelTable()
+    unit = max(target.lanes, 4)
+    for side in SIDES:
+        for tall in (False, True):
+            newton_schulz(side, -(-side // unit) * unit, tall, target, table)
+    return Alone(machine, [*table.all, Peak()], folder)
 
 
 def orthogonalized(alone: Alone, kernel: NewtonSchulz, x: np.ndarray) -> np.ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_alone import Alone, target_of
+from kernel_alone import Alone, program_fixture, target_of
 from machines import EACH_TARGET, Machine, parameters
 
 import eegen.language.ops  # noqa: F401 (defines them)
@@ -155,20 +156,9 @@ def make_case(kernel: RowProgram) -> Case:
     return Case(kernel, arrays, indices)
 
 
-@pytest.fixture(scope="module")
-def programs() -> dict[Machine, Alone]:
-    return {}
-
-
-@pytest.fixture
-def program(programs: dict[Machine, Alone], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Machine], Alone]:
-    def made(machine: Machine) -> Alone:
-        if machine not in programs:
-            folder = tmp_path_factory.mktemp("alone")
-            programs[machine] = Alone(machine, kernels_of(target_of(machine)), folder, "#define RMS_EPS 1e-5f")
-        return programs[machine]
-
-    return made
+@program_fixture
+def program(machine: Machine, folder: Path) -> Alone:
+    return Alone(machine, kernels_of(target_of(machine)), folder, "#define RMS_EPS 1e-5f")
 
 
 def check(kernel: RowProgram, found: Case, lo: int, hi: int, lanes: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_alone import Alone, target_of
+from kernel_alone import Alone, program_fixture, target_of
 from machines import EACH_TARGET, Machine, parameters
 
 from eegen.language.ops.context import context, context_grad
@@ -53,21 +53,9 @@ def kernels_of(target: Target) -> list[Kernel]:
     return [replace(kernel, name=f"{kernel.stem}_{number}") for number, kernel in enumerate(found)]
 
 
-@pytest.fixture(scope="module")
-def programs() -> dict[Machine, Alone]:
-    return {}
-
-
-@pytest.fixture
-def program(programs: dict[Machine, Alone], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Machine], Alone]:
-    def made(machine: Machine) -> Alone:
-        if machine not in programs:
-            prelude = f"enum {{ BOUNDARY = {BOUNDARY} }};"
-            folder = tmp_path_factory.mktemp("alone")
-            programs[machine] = Alone(machine, kernels_of(target_of(machine)), folder, prelude)
-        return programs[machine]
-
-    return made
+@program_fixture
+def program(machine: Machine, folder: Path) -> Alone:
+    return Alone(machine, kernels_of(target_of(machine)), folder, f"enum {{ BOUNDARY = {BOUNDARY} }};")
 
 
 def of(alone: Alone, kind: type[Kernel], **fields: Any) -> list[Any]:

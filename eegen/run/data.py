@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,14 @@ class Dataset:
     @property
     def positions(self) -> int:
         return len(self.token)
+
+    def batches(self, size: int) -> Iterator[NDArray[np.int64]]:
+        """All documents by number, `size` at a time, in sorted order: those of a batch share nearly all prefixes that
+        they can.
+        """
+        order = np.array(sorted(range(len(self.documents)), key=self.documents.__getitem__))
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
 
     @property
     def mean_positions(self) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from eegen.plan.records import Plan
@@ -38,19 +36,11 @@ class InferSession:
         return self.memory.tensors(0)
 
     def loss(self, data: Dataset) -> float:
-        """Mean loss per position over every document, each distinct prefix of a batch computed once.
-
-        Documents go in sorted order, so that those of a batch share nearly all the rows they can.
-        """
-        order = np.array(sorted(range(len(data.documents)), key=data.documents.__getitem__))
+        """Mean loss per position over every document, each distinct prefix of a batch computed once."""
         total = 0.0
-        for documents in self._batches(order):
+        for documents in data.batches(self.documents):
             total += float(self.engine.call("eegen_evaluate", *self.place_rows(data, documents)) or 0.0)
         return total / data.positions
-
-    def _batches(self, order: Array) -> Iterator[Array]:
-        for start in range(0, len(order), self.documents):
-            yield order[start : start + self.documents]
 
     def place_rows(self, data: Dataset, documents: Array) -> tuple[int, int, int]:
         """Write the rows of some documents, level after level; how many prefixes, pairs and positions they have."""

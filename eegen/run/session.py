@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from eegen.errors import EegenError
@@ -155,13 +153,9 @@ class Session:
         return self.memory.array("losses", count)[: done + (done < count)].copy()
 
     def loss(self) -> float:
-        """Mean loss per position over every document of the data set, each distinct prefix computed once.
-
-        Documents go in sorted order, so that those of a batch share nearly all the rows they can.
-        """
-        order = np.array(sorted(range(len(self.data.documents)), key=self.data.documents.__getitem__), np.int32)
+        """Mean loss per position over every document of the data set, each distinct prefix of a batch computed once."""
         total, count = 0.0, 0
-        for documents in self._batches(order):
+        for documents in self.data.batches(self.header.batch):
             total += float(self.engine.call("eegen_loss", self._choose(documents)) or 0.0)
             count += self.rows.positions
         return total / count
@@ -184,11 +178,6 @@ class Session:
     def close(self) -> None:
         """Release the memory, and end the process of an emulated engine. Views are not to be used afterwards."""
         self.engine.close()
-
-    def _batches(self, order: Array) -> Iterator[Array]:
-        size = self.header.batch
-        for start in range(0, len(order), size):
-            yield order[start : start + size]
 
     def _choose(self, documents: Array) -> int:
         """Make these documents the next batch; how many they are."""

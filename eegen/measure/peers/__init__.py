@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,15 @@ from eegen.run.random_stream import next_state
 from eegen.train.options import TrainOptions
 
 MODULES = {"torch": "eegen.measure.peers.pytorch", "jax": "eegen.measure.peers.jax_scan"}
+# The ops that Python's operators do on arrays of every framework; see OPS in the files of the frameworks.
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": lambda tokens, a, b: a + b,
+    "sub": lambda tokens, a, b: a - b,
+    "mul": lambda tokens, a, b: a * b,
+    "bias": lambda tokens, x, b: x + b,
+    "gain": lambda tokens, x, w: x * w,
+    "spread": lambda tokens, x: x,
+}
 IGNORED = -1  # target of a position that is padding
 
 

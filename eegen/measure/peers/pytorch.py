@@ -14,7 +14,7 @@ from torch.nn import functional
 from eegen.language.graph import Region, Value, regions
 from eegen.language.ops.row import EPS
 from eegen.language.optimizers import How
-from eegen.measure.peers import IGNORED, missing, padded
+from eegen.measure.peers import IGNORED, OPERATORS, missing, padded
 from eegen.models import build_graph
 from eegen.models.config import ModelConfig
 from eegen.run.data import Dataset
@@ -50,16 +50,11 @@ def top_linear(tokens: Tensor, x: Tensor, w: Tensor, top_k: int) -> Tensor:
 
 # What each op of a graph is here: the tokens [documents][positions] and its operands, [documents][positions][width].
 OPS: dict[str, Callable[..., Tensor]] = {
-    "add": lambda tokens, a, b: a + b,
-    "sub": lambda tokens, a, b: a - b,
-    "mul": lambda tokens, a, b: a * b,
+    **OPERATORS,
     "sigmoid": lambda tokens, x: torch.sigmoid(x),
-    "bias": lambda tokens, x, b: x + b,
-    "gain": lambda tokens, x, w: x * w,
     "relu": lambda tokens, x: torch.relu(x),
     "relu2": lambda tokens, x: torch.relu(x).square(),
     "tanh": lambda tokens, x: torch.tanh(x),
-    "spread": lambda tokens, x: x,
     "linear": lambda tokens, x, w: functional.linear(x, w),
     "rms": rms,
     "lookup": lookup,
